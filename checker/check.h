@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The check of one image: a sink over a usage map and a ledger, given to the driver.
+ */
+#ifndef VD_CHECKER_CHECK_H
+#define VD_CHECKER_CHECK_H
+
+#include "checker/ledger.h"
+#include "checker/usemap.h"
+#include "formats/check.h"
+#include "formats/open.h"
+
+/* Should this finding be fixed now? *reason, where it is not, may be set to a static text for people. */
+typedef enum vd_verdict vd_decide_fn(void *opaque, const struct vd_check *ck,
+                                     const struct vd_finding_kind *kind, enum vd_severity severity,
+                                     enum vd_level level, const char **reason);
+
+struct vd_check_options {
+    struct vd_budget *budget;
+    bool keeps_keys;      /* the ledger will be compared with another one */
+    size_t places_kept;   /* a group; 0: VD_PLACES_KEPT */
+    vd_decide_fn *decide; /* NULL: everything is left */
+    void *decide_opaque;
+    const struct vd_runs *kept_leaks; /* see struct vd_check; borrowed */
+    const struct vd_runs *given_up;
+    const struct vd_chain_link *link; /* the step to the backing file is judged, too; NULL: not */
+    bool whole_chain;
+    bool force_share;
+    unsigned flags; /* VD_EVIDENCE where an earlier round of this repair found some */
+    struct vd_usemap *
+        *current_map; /* set to the map as soon as it is there; borrowed by the caller; NULL: not */
+};
+
+struct vd_check_result {
+    struct vd_ledger *ledger;
+    struct vd_usemap *map; /* NULL where no walk was possible */
+    struct vd_cluster_counts clusters;
+    uint64_t cluster_size; /* 0: not known */
+    uint64_t image_end;    /* bytes */
+    bool map_is_incomplete;
+    bool has_changed;
+    uint64_t would_fix;      /* findings that were answered by VD_FIX */
+    struct vd_runs given_up; /* clusters that fixes gave up */
+};
+
+/*
+ * Checks the image of a format node that was opened with BDRV_O_CHECK. 0 with *result filled, also where the
+ * image is a ruin; -1 where the check could not be done. The result is to be freed in both cases.
+ */
+int vd_check_run(struct BlockDriverState *bs, const struct vd_check_options *opts,
+                 struct vd_check_result *result, struct vd_err *err);
+void vd_check_result_free(struct vd_check_result *result);
+
+#endif

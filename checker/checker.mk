@@ -1,0 +1,15 @@
+libvdcheck_a_SOURCES += \
+	checker/cancel.c checker/cancel.h \
+	checker/check.c checker/check.h \
+	checker/ledger.c checker/ledger.h \
+	checker/progress.c checker/progress.h \
+	checker/store.c checker/store.h \
+	checker/usemap.c checker/usemap.h
+
+# The schema stands in one file, as SQL; the program has it as a string.
+nodist_libvdcheck_a_SOURCES += checker/schema.inc
+BUILT_SOURCES += checker/schema.inc
+CLEANFILES += checker/schema.inc
+EXTRA_DIST += checker/schema.sql
+checker/schema.inc: $(srcdir)/checker/schema.sql
+	$(AM_V_GEN)mkdir -p checker && sed -e 's/--.*//' -e 's/"/\\"/g' -e 's/.*/"&\\n"/' $(srcdir)/checker/schema.sql > $@.tmp && mv $@.tmp $@

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "checker/ledger.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <xxhash.h>
+
+/* Keys beyond this many of a group are not kept: a comparison then falls back on counts. */
+enum { MOST_KEYS = 4 << 20 };
+
+struct vd_ledger *vd_ledger_new(void)
+{
+    struct vd_ledger *ledger = calloc(1, sizeof(*ledger));
+
+    if (ledger)
+        ledger->places_kept = VD_PLACES_KEPT;
+    return ledger;
+}
+
+void vd_ledger_free(struct vd_ledger *ledger)
+{
+    for (size_t i = 0; i < ledger->groups.n; i++) {
+        vd_place_vec_done(&ledger->groups.v[i]->places);
+        vd_key_vec_done(&ledger->groups.v[i]->keys);
+        free(ledger->groups.v[i]);
+    }
+    vd_group_vec_done(&ledger->groups);
+    vd_runs_done(&ledger->guest);
+    vd_runs_done(&ledger->leaked);
+    free(ledger);
+}
+
+static struct vd_group *group_of(struct vd_ledger *ledger, const struct vd_finding_kind *kind,
+                                 enum vd_severity severity, enum vd_level level)
+{
+    struct vd_group *group;
+
+    for (size_t i = 0; i < ledger->groups.n; i++) {
+        group = ledger->groups.v[i];
+        if (group->kind == kind && group->severity == severity && group->level == level)
+            return group;
+    }
+    group = calloc(1, sizeof(*group));
+    if (!group)
+        return NULL;
+    *group = (struct vd_group){.kind = kind, .severity = severity, .level = level};
+    if (vd_group_vec_push(&ledger->groups, group) < 0) {
+        free(group);
+        return NULL;
+    }
+    return group;
+}
+
+static void tell(char text[VD_PLACE_TEXT], const char *words, uint64_t number)
+{
+    if (words)
+        snprintf(text, VD_PLACE_TEXT, "%s", words);
+    else if (number != VD_NOWHERE)
+        snprintf(text, VD_PLACE_TEXT, "0x%" PRIx64, number);
+    else
+        text[0] = '\0';
+}
+
+static struct vd_place place_of(const struct vd_found_args *args, const struct vd_check *ck)
+{
+    struct vd_place place = {
+        .host = args->host,
+        .host_bytes = args->host_bytes,
+        .guest = args->guest,
+        .guest_bytes = args->guest_bytes,
+        .other_guest = args->other_guest,
+        .other_host = args->other_host,
+        .count = args->count ? args->count : 1,
+    };
+
+    tell(place.found, args->found_text, args->found);
+    tell(place.expected, args->expected_text, args->expected);
+    place.depth = ck->depth < VD_WHERE_DEPTH ? ck->depth : VD_WHERE_DEPTH;
+    memcpy(place.where, ck->where, place.depth * sizeof(place.where[0]));
+    return place;
+}
+
+static uint64_t key_of(const struct vd_found_args *args)
+{
+    uint64_t where[2] = {args->host, args->guest};
+
+    return XXH3_64bits(where, sizeof(where));
+}
+
+/* Leaks are told as runs of clusters, everything else as keys. */
+static int remember(struct vd_ledger *ledger, struct vd_group *group, const struct vd_found_args *args,
+                    const struct vd_check *ck)
+{
+    if (group->severity == VD_LEAK && args->host != VD_NOWHERE && ck->cluster_size)
+        return vd_runs_add(&ledger->leaked, args->host / ck->cluster_size,
+                           vd_div_up(args->host_bytes, ck->cluster_size));
+    if (group->keys.n < MOST_KEYS && vd_key_vec_push(&group->keys, key_of(args)) < 0)
+        return -1;
+    if (group->severity != VD_WARNING && args->guest != VD_NOWHERE && args->guest_bytes) {
+        if (vd_runs_add(&ledger->guest, args->guest, args->guest_bytes) < 0)
+            return -1;
+        if (args->other_guest != VD_NOWHERE)
+            return vd_runs_add(&ledger->guest, args->other_guest, args->guest_bytes);
+    }
+    return 0;
+}
+
+struct vd_group *vd_ledger_enter(struct vd_ledger *ledger, const struct vd_finding_kind *kind,
+                                 const struct vd_found_args *args, enum vd_severity severity,
+                                 enum vd_level level, const struct vd_check *ck)
+{
+    struct vd_group *group = group_of(ledger, kind, severity, level);
+    bool kept = group != NULL;
+
+    if (kept) {
+        group->count += args->count ? args->count : 1;
+        group->bytes += args->host_bytes;
+        if (args->note)
+            group->note = args->note;
+        if (group->places.n < ledger->places_kept)
+            kept = vd_place_vec_push(&group->places, place_of(args, ck)) == 0;
+        if (ledger->keeps_keys && remember(ledger, group, args, ck) < 0)
+            kept = false;
+    }
+    if (!kept)
+        ledger->is_out_of_memory = true;
+    ledger->flags |= kind->flags;
+    return group;
+}
+
+static void add_to(struct vd_counts *counts, enum vd_severity severity, uint64_t n)
+{
+    switch (severity) {
+    case VD_CORRUPTION:
+        counts->corruptions += n;
+        break;
+    case VD_LEAK:
+        counts->leaks += n;
+        break;
+    case VD_STATE:
+        counts->states += n;
+        break;
+    case VD_WARNING:
+        counts->warnings += n;
+        break;
+    case VD_ERROR:
+        counts->errors += n;
+        break;
+    }
+}
+
+struct vd_counts vd_ledger_counts(const struct vd_ledger *ledger)
+{
+    struct vd_counts counts = {0};
+
+    for (size_t i = 0; i < ledger->groups.n; i++)
+        add_to(&counts, ledger->groups.v[i]->severity, ledger->groups.v[i]->count);
+    return counts;
+}
+
+struct vd_counts vd_ledger_left(const struct vd_ledger *ledger)
+{
+    struct vd_counts counts = {0};
+
+    for (size_t i = 0; i < ledger->groups.n; i++)
+        add_to(&counts, ledger->groups.v[i]->severity,
+               ledger->groups.v[i]->count - ledger->groups.v[i]->fixed);
+    return counts;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+
+    return (*x > *y) - (*x < *y);
+}
+
+void vd_ledger_settle(struct vd_ledger *ledger)
+{
+    for (size_t i = 0; i < ledger->groups.n; i++) {
+        struct vd_key_vec *keys = &ledger->groups.v[i]->keys;
+
+        if (keys->n)
+            qsort(keys->v, keys->n, sizeof(*keys->v), by_number);
+    }
+    vd_runs_settle(&ledger->leaked);
+    vd_runs_settle(&ledger->guest);
+}
+
+bool vd_ledger_has_key(const struct vd_ledger *ledger, const struct vd_group *like, uint64_t key)
+{
+    for (size_t i = 0; i < ledger->groups.n; i++) {
+        const struct vd_group *group = ledger->groups.v[i];
+
+        if (group->kind == like->kind && group->severity == like->severity && group->keys.n &&
+            bsearch(&key, group->keys.v, group->keys.n, sizeof(key), by_number))
+            return true;
+    }
+    return false;
+}
+
+/* The reasons that a plan gave belong to groups of the same level. */
+static void take_reasons(struct vd_ledger *ledger, const struct vd_group *theirs)
+{
+    for (size_t i = 0; i < ledger->groups.n; i++) {
+        struct vd_group *ours = ledger->groups.v[i];
+
+        if (ours->kind == theirs->kind && ours->severity == theirs->severity &&
+            ours->level == theirs->level && theirs->reason)
+            ours->reason = theirs->reason;
+    }
+}
+
+/* Joins a group into an equal one that stands before it; true where there was one. */
+static bool join_group(struct vd_ledger *ledger, struct vd_group *group, size_t before)
+{
+    for (size_t i = 0; i < before; i++) {
+        struct vd_group *first = ledger->groups.v[i];
+
+        if (first->kind != group->kind || first->severity != group->severity || first->level != group->level)
+            continue;
+        first->count += group->count;
+        first->bytes += group->bytes;
+        for (size_t k = 0; k < group->places.n && first->places.n < ledger->places_kept; k++)
+            if (vd_place_vec_push(&first->places, group->places.v[k]) < 0)
+                ledger->is_out_of_memory = true;
+        for (size_t k = 0; k < group->keys.n && first->keys.n < MOST_KEYS; k++)
+            if (vd_key_vec_push(&first->keys, group->keys.v[k]) < 0)
+                ledger->is_out_of_memory = true;
+        vd_place_vec_done(&group->places);
+        vd_key_vec_done(&group->keys);
+        free(group);
+        return true;
+    }
+    return false;
+}
+
+void vd_ledger_raise(struct vd_ledger *ledger, enum vd_level level)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < ledger->groups.n; i++) {
+        struct vd_group *group = ledger->groups.v[i];
+
+        if (group->level < level)
+            group->level = level;
+        if (!join_group(ledger, group, kept))
+            ledger->groups.v[kept++] = group;
+    }
+    ledger->groups.n = kept;
+}
+
+/* Whole groups that the other ledger alone has; for groups that both have, the larger count stands. */
+int vd_ledger_merge(struct vd_ledger *ledger, struct vd_ledger *other, struct vd_err *err)
+{
+    for (size_t i = 0; i < other->groups.n; i++) {
+        struct vd_group *theirs = other->groups.v[i], *ours = NULL;
+
+        for (size_t k = 0; k < ledger->groups.n && !ours; k++)
+            if (ledger->groups.v[k]->kind == theirs->kind &&
+                ledger->groups.v[k]->severity == theirs->severity)
+                ours = ledger->groups.v[k];
+        if (ours) {
+            take_reasons(ledger, theirs);
+            continue;
+        }
+        if (vd_group_vec_push(&ledger->groups, theirs) < 0)
+            return vd_fail_memory(err);
+        other->groups.v[i--] = other->groups.v[--other->groups.n];
+    }
+    ledger->flags |= other->flags;
+    if (vd_runs_add_all(&ledger->guest, &other->guest) < 0)
+        return vd_fail_memory(err);
+    return 0;
+}

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "checker/store.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <xxhash.h>
+
+#include "formats/node/file.h"
+
+static const char schema[] =
+#include "checker/schema.inc"
+    ;
+
+struct store {
+    sqlite3 *db;
+    const char *path;
+    sqlite3_int64 image_id;
+    sqlite3_stmt *run;
+    sqlite3_stmt *finding;
+};
+
+static int db_fail(struct store *s, struct vd_err *err)
+{
+    int code = sqlite3_errcode(s->db) & 0xff;
+
+    return vd_fail(err, VD_ERR_IO, code == SQLITE_FULL ? ENOSPC : 0, "%s: %s", s->path,
+                   sqlite3_errmsg(s->db));
+}
+
+static int run_sql(struct store *s, const char *sql, struct vd_err *err)
+{
+    return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : db_fail(s, err);
+}
+
+static int step(struct store *s, sqlite3_stmt *stmt, struct vd_err *err)
+{
+    int rc = sqlite3_step(stmt);
+
+    sqlite3_reset(stmt);
+    return rc == SQLITE_DONE || rc == SQLITE_ROW ? 0 : db_fail(s, err);
+}
+
+static void bind_number(sqlite3_stmt *stmt, int column, uint64_t number)
+{
+    if (number > INT64_MAX)
+        sqlite3_bind_null(stmt, column);
+    else
+        sqlite3_bind_int64(stmt, column, (sqlite3_int64)number);
+}
+
+static void bind_text(sqlite3_stmt *stmt, int column, const char *text)
+{
+    if (text && text[0])
+        sqlite3_bind_text(stmt, column, text, -1, SQLITE_TRANSIENT);
+    else
+        sqlite3_bind_null(stmt, column);
+}
+
+/* XXH3 of the first 64 KiB: the header, and in most formats the top table or the beginning of it. */
+static int64_t metadata_hash(struct BlockDriverState *bs)
+{
+    enum { HASHED = 65536 };
+    vd_auto_mem uint8_t *bytes = malloc(HASHED);
+    int64_t len = bdrv_getlength(bs->file, NULL), n = len < HASHED ? len : HASHED;
+
+    if (!bytes || len < 0 || bdrv_pread(bs->file, 0, n, bytes, NULL) < 0)
+        return 0;
+    return (int64_t)XXH3_64bits(bytes, (size_t)n);
+}
+
+static int64_t nanoseconds(struct timespec ts)
+{
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static int put_image(struct store *s, struct BlockDriverState *bs, const struct vd_check_result *result,
+                     const char *status, struct vd_err *err)
+{
+    static const char sql[] =
+        "INSERT INTO image(path, format, status, virtual_size, file_size, cluster_size, dev, ino, mtime_ns, "
+        "ctime_ns,"
+        " metadata_xxh, checked_at, rules) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+    struct BlockDriverState *file = bdrv_protocol(bs);
+    sqlite3_stmt *stmt = NULL;
+    int rc;
+
+    if (sqlite3_prepare_v2(s->db, "DELETE FROM image WHERE path = ?1", -1, &stmt, NULL) != SQLITE_OK)
+        return db_fail(s, err);
+    bind_text(stmt, 1, bs->filename);
+    rc = step(s, stmt, err);
+    sqlite3_finalize(stmt);
+    if (rc < 0)
+        return -1;
+    if (sqlite3_prepare_v2(s->db, sql, -1, &stmt, NULL) != SQLITE_OK)
+        return db_fail(s, err);
+    bind_text(stmt, 1, bs->filename);
+    bind_text(stmt, 2, bs->drv->format_name);
+    bind_text(stmt, 3, status);
+    bind_number(stmt, 4, result->map ? (uint64_t)bs->total_bytes : VD_NOWHERE);
+    bind_number(stmt, 5, (uint64_t)bdrv_getlength(bs->file, NULL));
+    bind_number(stmt, 6, result->map ? result->cluster_size : VD_NOWHERE);
+    if (file->drv == &vd_file_driver) {
+        const struct stat *st = vd_file_stat(file);
+
+        sqlite3_bind_int64(stmt, 7, (sqlite3_int64)st->st_dev);
+        sqlite3_bind_int64(stmt, 8, (sqlite3_int64)st->st_ino);
+        sqlite3_bind_int64(stmt, 9, nanoseconds(st->st_mtim));
+        sqlite3_bind_int64(stmt, 10, nanoseconds(st->st_ctim));
+    }
+    sqlite3_bind_int64(stmt, 11, metadata_hash(bs));
+    sqlite3_bind_int64(stmt, 12, (sqlite3_int64)time(NULL));
+    bind_text(stmt, 13, PACKAGE_VERSION);
+    rc = step(s, stmt, err);
+    sqlite3_finalize(stmt);
+    s->image_id = sqlite3_last_insert_rowid(s->db);
+    return rc;
+}
+
+static int put_run(void *opaque, uint64_t first, uint64_t count, enum vd_kind kind, unsigned refs)
+{
+    struct store *s = opaque;
+
+    sqlite3_bind_int64(s->run, 1, s->image_id);
+    bind_number(s->run, 2, first);
+    bind_number(s->run, 3, count);
+    sqlite3_bind_text(s->run, 4, vd_kind_name(kind), -1, SQLITE_STATIC);
+    sqlite3_bind_int(s->run, 5, (int)refs);
+    return sqlite3_step(s->run) == SQLITE_DONE && sqlite3_reset(s->run) == SQLITE_OK ? 0 : -1;
+}
+
+static int put_runs(struct store *s, struct vd_check_result *result, struct vd_err *err)
+{
+    int rc;
+
+    if (!result->map)
+        return 0;
+    if (sqlite3_prepare_v2(
+            s->db, "INSERT INTO usage_run(image_id, first, count, kind, refs) VALUES(?1, ?2, ?3, ?4, ?5)", -1,
+            &s->run, NULL) != SQLITE_OK)
+        return db_fail(s, err);
+    rc = vd_usemap_each_run(result->map, put_run, s) < 0 ? db_fail(s, err) : 0;
+    sqlite3_finalize(s->run);
+    return rc;
+}
+
+static int put_place(struct store *s, const struct vd_group *group, const struct vd_place *place,
+                     bool is_fixed, struct vd_err *err)
+{
+    sqlite3_bind_int64(s->finding, 1, s->image_id);
+    bind_text(s->finding, 2, group->kind->id);
+    bind_text(s->finding, 3, vd_severity_name(group->severity));
+    bind_number(s->finding, 4, place->host);
+    bind_number(s->finding, 5, place->guest);
+    bind_text(s->finding, 6, place->found);
+    bind_text(s->finding, 7, place->expected);
+    bind_text(s->finding, 8, vd_level_name(group->level));
+    sqlite3_bind_int(s->finding, 9, is_fixed);
+    return step(s, s->finding, err);
+}
+
+static int put_findings(struct store *s, const struct vd_ledger *ledger, struct vd_err *err)
+{
+    int rc = 0;
+
+    if (sqlite3_prepare_v2(s->db, "INSERT INTO finding VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)", -1,
+                           &s->finding, NULL) != SQLITE_OK)
+        return db_fail(s, err);
+    for (size_t i = 0; rc == 0 && i < ledger->groups.n; i++) {
+        const struct vd_group *group = ledger->groups.v[i];
+
+        for (size_t k = 0; rc == 0 && k < group->places.n; k++)
+            rc = put_place(s, group, &group->places.v[k], group->fixed == group->count, err);
+    }
+    sqlite3_finalize(s->finding);
+    return rc;
+}
+
+int vd_store_image(const char *path, struct BlockDriverState *bs, struct vd_check_result *result,
+                   const char *status, struct vd_store_owners *owners, struct vd_err *err)
+{
+    struct store s = {.path = path};
+    int rc = 0;
+
+    (void)owners;
+    if (sqlite3_open_v2(path, &s.db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) != SQLITE_OK)
+        rc = db_fail(&s, err);
+    if (rc == 0) {
+        sqlite3_busy_timeout(s.db, 10000);
+        rc = run_sql(
+            &s, "PRAGMA foreign_keys=ON; PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; BEGIN IMMEDIATE",
+            err);
+    }
+    if (rc == 0)
+        rc = run_sql(&s, schema, err);
+    if (rc == 0)
+        rc = put_image(&s, bs, result, status, err);
+    if (rc == 0)
+        rc = put_runs(&s, result, err);
+    if (rc == 0)
+        rc = put_findings(&s, result->ledger, err);
+    if (rc == 0)
+        rc = run_sql(&s, "COMMIT", err);
+    sqlite3_close(s.db);
+    return rc;
+}

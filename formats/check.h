@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What a driver says during a check, and to whom: the sink.
+ *
+ * A driver walks its metadata in passes. It *claims* the host space that its structures hold, and reports
+ * *findings*; it keeps no counts, asks for no mode and prints nothing. checker/ implements the sink: the
+ * usage map behind the claims, the ledger behind the findings. The answer to a finding is the whole of the
+ * driver's knowledge about repair: VD_FIX means that this one is to be fixed now.
+ */
+#ifndef VD_CHECK_H
+#define VD_CHECK_H
+
+#include "formats/base/budget.h"
+#include "formats/base/runs.h"
+#include "formats/base/span.h"
+#include "formats/finding.h"
+#include "formats/node/block.h"
+
+/* What a host cluster holds. */
+enum vd_kind {
+    VD_KIND_FREE,
+    VD_KIND_HEADER,
+    VD_KIND_L1,
+    VD_KIND_L2,
+    VD_KIND_DATA,
+    VD_KINDS_END,
+};
+
+const char *vd_kind_name(enum vd_kind kind);
+
+enum vd_verdict { VD_LEAVE, VD_FIX };
+
+/* No such number: the default of every place field. */
+#define VD_NOWHERE UINT64_MAX
+
+/* How a finding is reported; unset fields are VD_NOWHERE, or 0 where said. All in bytes but count. */
+struct vd_found_args {
+    uint64_t host;        /* where the wrong reference or structure stands */
+    uint64_t host_bytes;  /* how much is leaked or meant; 0: not told */
+    uint64_t guest;       /* which guest bytes it touches */
+    uint64_t guest_bytes; /* 0: not told */
+    uint64_t found, expected;
+    const char *found_text, *expected_text; /* instead of the numbers; borrowed for the call */
+    uint64_t other_guest, other_host;       /* the other owner of something shared */
+    uint64_t count;                         /* 0: one */
+    enum vd_severity severity;              /* 0: as the row says; else lower */
+    enum vd_level level;                    /* 0: as the row says; else what this image proves */
+    const char *note;                       /* a static text that adds to the message; or NULL */
+};
+
+/* One entry of the where-am-I stack: "L1[17]". */
+struct vd_where {
+    const char *name; /* static */
+    uint64_t index;
+};
+
+enum { VD_WHERE_DEPTH = 4 };
+
+/* A table's references, claimed in one call. */
+struct vd_claim_batch {
+    const uint64_t *offsets; /* host offsets of clusters, in host byte order */
+    size_t n;
+    uint64_t zero;   /* values up to this one claim nothing; this one itself, where not 0, is counted as zero
+                        cluster */
+    uint64_t lo, hi; /* good offsets begin at lo or behind and before hi */
+};
+
+struct vd_claim_result {
+    uint64_t bad;    /* out of [lo, hi) or unaligned: not claimed */
+    uint64_t shared; /* good, but something else claims the cluster too */
+    uint64_t allocated, zeroes, fragmented;
+};
+
+/* Cluster counts that a driver tells for the report. */
+struct vd_cluster_counts {
+    uint64_t total, allocated, fragmented, compressed, zero;
+};
+
+struct vd_check;
+
+struct vd_sink {
+    enum vd_verdict (*found)(struct vd_check *ck, const struct vd_finding_kind *kind,
+                             const struct vd_found_args *args);
+    int (*begin_map)(struct vd_check *ck, unsigned cluster_bits, uint64_t clusters, struct vd_err *err);
+    int (*claim)(struct vd_check *ck, enum vd_kind kind, struct vd_span host, uint64_t reference,
+                 uint64_t *shared, struct vd_err *err);
+    int (*claim_batch)(struct vd_check *ck, const struct vd_claim_batch *batch,
+                       struct vd_claim_result *result, struct vd_err *err);
+    enum vd_kind (*kind_at)(struct vd_check *ck, uint64_t host, uint64_t *start);
+    bool (*is_shared)(struct vd_check *ck, uint64_t host);
+    int (*free_runs)(struct vd_check *ck, struct vd_runs *out, struct vd_err *err);
+    void (*gave_up)(struct vd_check *ck, struct vd_span host);
+    struct vd_check *(*scratch)(struct vd_check *ck, struct vd_err *err);
+    void (*scratch_done)(struct vd_check *scratch);
+};
+
+struct vd_check {
+    struct BlockDriverState *bs;
+    const struct vd_sink *sink;
+    void *sink_data;
+    struct vd_budget *budget;
+    struct vd_cluster_counts clusters;
+    uint64_t cluster_size;     /* host bytes, once known */
+    uint64_t image_end;        /* end of the highest used cluster */
+    bool map_is_incomplete;    /* something could not be read or walked: nothing may be freed */
+    bool has_changed;          /* a fix changed the image: the passes are to run again */
+    unsigned flags;            /* VD_EVIDENCE, ... of all that was found so far */
+    uint64_t corruptions_left; /* findings of severity corruption or error that were not answered by VD_FIX */
+    const struct vd_runs *kept_leaks; /* clusters that an earlier repair kept as evidence; NULL: none */
+    const struct vd_runs *given_up;   /* clusters that this repair gave up, and does not free; NULL: none */
+    void *driver_data;                /* the driver's, for the time of one bdrv_co_check */
+    struct vd_where where[VD_WHERE_DEPTH];
+    unsigned depth;
+};
+
+/* Reports a finding of the driver (its enumerator) or of the image (VD_IMAGE_...). */
+#define vd_found(ck, finding, ...)                                                                           \
+    vd_found_args_((ck), (finding),                                                                          \
+                   &(struct vd_found_args){.host = VD_NOWHERE,                                               \
+                                           .guest = VD_NOWHERE,                                              \
+                                           .found = VD_NOWHERE,                                              \
+                                           .expected = VD_NOWHERE,                                           \
+                                           .other_guest = VD_NOWHERE,                                        \
+                                           .other_host = VD_NOWHERE,                                         \
+                                           __VA_ARGS__})
+enum vd_verdict vd_found_args_(struct vd_check *ck, unsigned finding, const struct vd_found_args *args);
+
+/* `VD_AT(ck, "L1", i);` names the place until the end of the scope. */
+#define VD_AT(ck, what, number)        VD_AT_(ck, what, number, __LINE__)
+#define VD_AT_(ck, what, number, line) VD_AT__(ck, what, number, line)
+#define VD_AT__(ck, what, number, line)                                                                      \
+    struct vd_check *vd_at_##line __attribute__((cleanup(vd_at_pop_), unused)) =                             \
+        vd_at_push_((ck), (what), (number))
+struct vd_check *vd_at_push_(struct vd_check *ck, const char *name, uint64_t index);
+void vd_at_pop_(struct vd_check **ck);
+
+/* The map covers `clusters` host clusters from now on, and nothing of it is claimed. To be called once a
+ * round. */
+int vd_begin_map(struct vd_check *ck, unsigned cluster_bits, uint64_t clusters, struct vd_err *err);
+
+/*
+ * Claims the clusters that host touches for one structure, whose reference stands at `reference` (VD_NOWHERE:
+ * none). *shared is how many of them were claimed before. Spans outside the map are the caller's fault.
+ */
+int vd_claim(struct vd_check *ck, enum vd_kind kind, struct vd_span host, uint64_t reference,
+             uint64_t *shared, struct vd_err *err);
+
+/* Claims a data cluster for each good reference of a table; metadata is claimed before all data. */
+int vd_claim_table(struct vd_check *ck, const struct vd_claim_batch *batch, struct vd_claim_result *result,
+                   struct vd_err *err);
+
+/* What metadata holds the cluster at this host offset, or VD_KIND_DATA, or VD_KIND_FREE; *start, where not
+ * NULL, is where that structure begins. */
+enum vd_kind vd_kind_at(struct vd_check *ck, uint64_t host, uint64_t *start);
+
+/* Is the cluster at this host offset claimed more than once? */
+bool vd_is_shared(struct vd_check *ck, uint64_t host);
+
+/* The numbers of all clusters of the map that nobody claimed, added to out. */
+int vd_free_runs(struct vd_check *ck, struct vd_runs *out, struct vd_err *err);
+
+/* Tells that a fix gave up a reference to host: it becomes a leak that this transaction does not free. */
+void vd_gave_up(struct vd_check *ck, struct vd_span host);
+
+/*
+ * A check on the side, with a map of its own and findings that are counted (corruptions_left,
+ * map_is_incomplete) and forgotten: for trying out whether another reading of a header fits. NULL on error.
+ * Done with vd_scratch_done().
+ */
+struct vd_check *vd_scratch_new(struct vd_check *ck, struct vd_err *err);
+void vd_scratch_done(struct vd_check *scratch);
+
+/* A pass; see vd_run_passes(). */
+enum vd_when {
+    VD_ALWAYS,
+    VD_IF_COMPLETE, /* only where the map is complete */
+    VD_LAST,        /* only where nothing is left to change */
+};
+
+struct vd_pass {
+    const char *name;
+    int (*run)(struct vd_check *ck, struct vd_err *err);
+    enum vd_when when;
+    const char *leaves; /* what holds after it, for people */
+};
+
+/* What a pass answers beside 0 (go on) and -1 (error): no later pass can do anything. */
+enum { VD_STOP = 1 };
+
+/*
+ * Runs the passes in order (the table ends with a NULL name). After a pass that changed the image the later
+ * ones do not run: the map no longer fits, and the caller runs all of them again.
+ */
+int vd_run_passes(struct vd_check *ck, const struct vd_pass *passes, struct vd_err *err);
+
+#endif

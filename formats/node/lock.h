@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * QEMU's byte-range locks on image files.
+ *
+ * Byte 100 + i says "I use permission i", byte 200 + i "I do not share permission i", all as shared locks of
+ * the open file description; a conflict is found by asking whether an exclusive lock would be possible. Take
+ * all, then test, else release all: of two racers both may fail and never both win.
+ */
+#ifndef VD_NODE_LOCK_H
+#define VD_NODE_LOCK_H
+
+#include "formats/base/err.h"
+
+enum vd_lock_mode {
+    VD_LOCK_SHARE, /* read whatever others do: only refuse those who let nobody read */
+    VD_LOCK_READ,  /* read, and let nobody write or resize: `qemu-img check` */
+    VD_LOCK_WRITE, /* write, and let nobody else: `qemu-img check -r`, a running guest */
+};
+
+enum vd_lock_result { VD_LOCK_TAKEN, VD_LOCK_NONE_HERE, VD_LOCK_FAILED };
+
+/* Takes the locks of mode on fd, instead of those it may hold. VD_LOCK_NONE_HERE: the file system has none.
+ * VD_LOCK_FAILED with VD_ERR_BUSY: another program is in the way, and nothing is held. */
+enum vd_lock_result vd_lock_take(int fd, enum vd_lock_mode mode, const char *path, struct vd_err *err);
+
+#endif

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "formats/node/scan.h"
+
+#include <stdlib.h>
+
+#include "formats/node/file.h"
+
+enum { WINDOW = 8 << 20 };
+
+struct scan {
+    struct BlockDriverState *bs;
+    const struct vd_scan_table *tables;
+    size_t n;
+    size_t ahead;         /* the table whose prefetch comes next */
+    uint64_t ahead_bytes; /* asked for and not yet read */
+    bool looks_for_holes;
+    uint8_t *buf;
+    vd_scan_fn *fn;
+    void *opaque;
+};
+
+/* Where the tables claim more bytes than the file occupies, some lie in holes, and reading those would cost
+ * time that the file's real length does not bound. */
+static bool claims_more_than_there_is(struct BlockDriverState *bs, const struct vd_scan_table *tables,
+                                      size_t n)
+{
+    struct BlockDriverState *protocol = bdrv_protocol(bs);
+    uint64_t sum = 0;
+
+    if (protocol->drv != &vd_file_driver)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        sum = vd_add_sat(sum, tables[i].span.len);
+    return sum > vd_file_allocated(protocol);
+}
+
+static void look_ahead(struct scan *s)
+{
+    while (s->ahead < s->n && s->ahead_bytes < WINDOW) {
+        struct vd_span want = s->tables[s->ahead++].span;
+
+        while (s->ahead < s->n && s->tables[s->ahead].span.off == want.off + want.len && want.len < WINDOW)
+            want.len += s->tables[s->ahead++].span.len;
+        bdrv_prefetch(s->bs, (int64_t)want.off, (int64_t)vd_min(want.len, WINDOW));
+        s->ahead_bytes += want.len;
+    }
+}
+
+/* One piece of one table, alone. */
+static int scan_alone(struct scan *s, const struct vd_scan_table *table, uint64_t at, uint32_t len,
+                      struct vd_err *err)
+{
+    struct vd_err why = VD_ERR_INIT;
+    struct vd_scan_piece piece = {.table = table, .at = at, .len = len};
+    int64_t off = (int64_t)(table->span.off + at);
+
+    if (s->looks_for_holes && bdrv_is_hole(s->bs, off, len))
+        piece.is_hole = true;
+    else if (bdrv_pread(s->bs, off, len, s->buf, &why) < 0)
+        piece.why = &why;
+    else
+        piece.bytes = s->buf;
+    return s->fn(s->opaque, &piece, err);
+}
+
+static int scan_in_pieces(struct scan *s, const struct vd_scan_table *table, struct vd_budget *budget,
+                          struct vd_err *err)
+{
+    for (uint64_t at = 0; at < table->span.len;) {
+        uint32_t len = (uint32_t)vd_min(VD_SCAN_PIECE, table->span.len - at);
+        int64_t hole = 0, off = (int64_t)(table->span.off + at);
+
+        if (vd_budget_go_on(budget, err) < 0)
+            return -1;
+        /* A long hole is passed over in one step. */
+        if (s->looks_for_holes) {
+            int status = bdrv_block_status(s->bs, off, (int64_t)(table->span.len - at), &hole, NULL, NULL);
+
+            if (status >= 0 && (status & BDRV_BLOCK_ZERO) && hole > len) {
+                at += vd_align_down((uint64_t)hole, 512);
+                continue;
+            }
+        }
+        if (scan_alone(s, table, at, len, err) < 0)
+            return -1;
+        at += len;
+    }
+    return 0;
+}
+
+/* How many tables from i on stand side by side and fit the buffer? 0: not even the first does. */
+static size_t neighbours(const struct scan *s, size_t i, uint64_t *len)
+{
+    size_t k = i;
+
+    *len = 0;
+    while (k < s->n && s->tables[k].span.off == s->tables[i].span.off + *len &&
+           s->tables[k].span.len <= VD_SCAN_PIECE - *len)
+        *len += s->tables[k++].span.len;
+    return k - i;
+}
+
+static int scan_joined(struct scan *s, size_t i, size_t count, uint64_t len, struct vd_err *err)
+{
+    uint64_t at = 0;
+
+    if (s->looks_for_holes ||
+        bdrv_pread(s->bs, (int64_t)s->tables[i].span.off, (int64_t)len, s->buf, NULL) < 0) {
+        for (size_t k = i; k < i + count; k++)
+            if (scan_alone(s, &s->tables[k], 0, (uint32_t)s->tables[k].span.len, err) < 0)
+                return -1;
+        return 0;
+    }
+    for (size_t k = i; k < i + count; k++) {
+        struct vd_scan_piece piece = {.table = &s->tables[k], .len = (uint32_t)s->tables[k].span.len};
+
+        piece.bytes = s->buf + at;
+        at += piece.len;
+        if (s->fn(s->opaque, &piece, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int vd_scan(struct BlockDriverState *bs, const struct vd_scan_table *tables, size_t n,
+            struct vd_budget *budget, vd_scan_fn *fn, void *opaque, struct vd_err *err)
+{
+    vd_auto_mem uint8_t *buf = n ? malloc(VD_SCAN_PIECE) : NULL;
+    struct scan s = {.bs = bs, .tables = tables, .n = n, .buf = buf, .fn = fn, .opaque = opaque};
+
+    if (n && !buf)
+        return vd_fail_memory(err);
+    s.looks_for_holes = claims_more_than_there_is(bs, tables, n);
+    for (size_t i = 0; i < n;) {
+        uint64_t len;
+        size_t count = neighbours(&s, i, &len);
+        int rc;
+
+        if (vd_budget_go_on(budget, err) < 0)
+            return -1;
+        if (!s.looks_for_holes)
+            look_ahead(&s);
+        rc = count ? scan_joined(&s, i, count, len, err) : scan_in_pieces(&s, &tables[i], budget, err);
+        if (rc < 0)
+            return -1;
+        len = count ? len : tables[i].span.len;
+        s.ahead_bytes -= vd_min(s.ahead_bytes, len);
+        i += count ? count : 1;
+        vd_budget_progress(budget, "tables", i, n);
+    }
+    return 0;
+}

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Orphaned L2 tables: runs of unreferenced clusters that parse whole as a table whose targets nobody names
+ * either.
+ *
+ * The first 4 KiB of a candidate decide nearly always, so the search reads little; it gives up after a bound,
+ * and then no relinking is called proven.
+ */
+#include "formats/qed/qed.h"
+
+#include <stdlib.h>
+
+#define MOST_BYTES_READ ((uint64_t)1 << 30)
+
+struct search {
+    struct BlockDriverState *bs;
+    const struct qed_geometry *g;
+    struct vd_runs *free_clusters;
+    uint64_t bytes_read;
+    uint64_t *entry;
+    struct vd_runs *targets; /* NULL: not gathered */
+};
+
+/* Do these entries fit an orphan? Counts them into *orphan. */
+static bool entries_fit(struct search *s, struct qed_orphan *orphan, uint64_t first, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t e = s->entry[i];
+
+        switch (qed_l2_entry_kind(s->g, e)) {
+        case QED_ENTRY_NONE:
+            continue;
+        case QED_ENTRY_ZERO:
+            break;
+        case QED_ENTRY_GOOD:
+            if (e - orphan->off < s->g->table_bytes ||
+                !vd_runs_has(s->free_clusters, e >> s->g->cluster_bits))
+                return false;
+            orphan->targets++;
+            break;
+        default:
+            return false;
+        }
+        orphan->used++;
+        orphan->last = first + i;
+    }
+    return true;
+}
+
+static int gather_targets(struct search *s, uint64_t n, struct vd_err *err)
+{
+    for (uint64_t i = 0; s->targets && i < n; i++)
+        if (s->entry[i] > QED_ZERO_CLUSTER &&
+            vd_runs_add(s->targets, s->entry[i] >> s->g->cluster_bits, 1) < 0)
+            return vd_fail_memory(err);
+    return 0;
+}
+
+/* 1: the table at off is an orphan, 0: it is none. */
+static int try_table(struct search *s, uint64_t off, struct qed_orphan *orphan, struct vd_err *err)
+{
+    *orphan = (struct qed_orphan){.off = off};
+    for (uint64_t first = 0; first < s->g->table_n;) {
+        uint64_t n = vd_min(first ? QED_WINDOW : 512, s->g->table_n - first);
+
+        if (qed_read_entries(s->bs, off, first, n, s->entry, NULL) < 0)
+            return 0;
+        s->bytes_read += 8 * n;
+        if (!entries_fit(s, orphan, first, n))
+            return 0;
+        if (gather_targets(s, n, err) < 0)
+            return -1;
+        first += n;
+    }
+    return orphan->targets > 0;
+}
+
+static int push(struct qed_orphan_vec *vec, struct qed_orphan orphan)
+{
+    void *v = vec->v;
+
+    if (vd_vec_grow(&v, vec->n, &vec->cap, sizeof(orphan)) < 0)
+        return -1;
+    vec->v = v;
+    vec->v[vec->n++] = orphan;
+    return 0;
+}
+
+/* Clusters of the run from c on that are a hole: no table lies there. */
+static uint64_t hole_clusters(struct search *s, uint64_t c, uint64_t end)
+{
+    unsigned bits = s->g->cluster_bits;
+    int64_t pnum = 0;
+    int status =
+        bdrv_block_status(s->bs->file, (int64_t)(c << bits), (int64_t)((end - c) << bits), &pnum, NULL, NULL);
+
+    return status >= 0 && (status & BDRV_BLOCK_ZERO) ? (uint64_t)pnum >> bits : 0;
+}
+
+static int search_run(struct search *s, struct vd_check *ck, struct vd_run run,
+                      struct qed_orphan_vec *orphans, struct vd_err *err)
+{
+    uint64_t need = s->g->table_bytes >> s->g->cluster_bits, end = run.first + run.count;
+
+    for (uint64_t c = run.first; c + need <= end;) {
+        uint64_t hole = hole_clusters(s, c, end);
+        struct qed_orphan orphan;
+        int is_orphan;
+
+        if (hole) {
+            c += hole;
+            continue;
+        }
+        if (s->bytes_read > MOST_BYTES_READ) {
+            orphans->is_complete = false;
+            return 0;
+        }
+        if (vd_budget_go_on(ck->budget, err) < 0)
+            return -1;
+        is_orphan = try_table(s, c << s->g->cluster_bits, &orphan, err);
+        if (is_orphan < 0)
+            return -1;
+        if (is_orphan && push(orphans, orphan) < 0)
+            return vd_fail_memory(err);
+        c += is_orphan ? need : 1;
+    }
+    return 0;
+}
+
+static int are_distinct(struct search *s, struct qed_orphan_vec *orphans, struct vd_err *err)
+{
+    struct vd_runs targets = {0};
+    uint64_t sum = 0;
+    int rc = 0;
+
+    s->targets = &targets;
+    for (size_t i = 0; rc >= 0 && i < orphans->n; i++) {
+        struct qed_orphan again;
+
+        sum += orphans->v[i].targets;
+        rc = try_table(s, orphans->v[i].off, &again, err);
+    }
+    orphans->are_distinct = vd_runs_total(&targets) == sum;
+    vd_runs_done(&targets);
+    s->targets = NULL;
+    return rc < 0 ? -1 : 0;
+}
+
+int qed_find_orphans(struct vd_check *ck, const struct qed_geometry *g, struct vd_runs *free_clusters,
+                     struct qed_orphan_vec *orphans, struct vd_err *err)
+{
+    vd_auto_mem uint64_t *entry = malloc(QED_WINDOW * sizeof(*entry));
+    struct search s = {.bs = ck->bs, .g = g, .free_clusters = free_clusters, .entry = entry};
+
+    if (!entry)
+        return vd_fail_memory(err);
+    *orphans = (struct qed_orphan_vec){.is_complete = true};
+    vd_runs_settle(free_clusters);
+    for (size_t i = 0; i < free_clusters->n; i++)
+        if (search_run(&s, ck, free_clusters->v[i], orphans, err) < 0)
+            return -1;
+    return are_distinct(&s, orphans, err);
+}
+
+int qed_orphan_clusters(struct BlockDriverState *bs, const struct qed_geometry *g,
+                        const struct qed_orphan *orphan, struct vd_runs *out, struct vd_err *err)
+{
+    vd_auto_mem uint64_t *entry = malloc(QED_WINDOW * sizeof(*entry));
+    struct search s = {.bs = bs, .g = g, .entry = entry, .targets = out};
+
+    if (!entry)
+        return vd_fail_memory(err);
+    if (vd_runs_add(out, orphan->off >> g->cluster_bits, g->table_bytes >> g->cluster_bits) < 0)
+        return vd_fail_memory(err);
+    for (uint64_t first = 0; first < g->table_n; first += QED_WINDOW) {
+        uint64_t n = vd_min(QED_WINDOW, g->table_n - first);
+
+        if (qed_read_entries(bs, orphan->off, first, n, entry, err) < 0 || gather_targets(&s, n, err) < 0)
+            return -1;
+    }
+    return 0;
+}

@@ -1,0 +1,669 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Invariants of the journal; tests name them by their numbers.
+ *
+ * J1: While the state is EMPTY, no byte of the image has been written.
+ * J2: The state becomes PREPARED in the same SQLite transaction that holds all records, and that transaction
+ * is on stable storage, with the entry of the file in its folder, before J3 begins. J3: No byte of the image
+ * is written before its old and its new content are in a PREPARED journal. J4: While the state is PREPARED or
+ * UNDOING, every 512-byte sector of a recorded block is the old or the new one; so both rolling forward and
+ * rolling back lead to a whole image, from any point, any number of times. J5: The state becomes COMMITTED
+ * (UNDONE) only after a flush behind the last write of the new (old) bytes. J6: A record is used only if its
+ * XXH3 fits; nothing is written from a journal that is damaged. J7: Before rolling, every sector of every
+ * record is compared (J4); anything else refuses, and nothing is written. J8: Writes of stage n + 1 begin
+ * after a flush behind the writes of stage n; the file is cut off after the tables and before the flags.
+ *
+ * The order of J8 is for readers who do not know of the journal; J1 to J7 do not rely on it.
+ * SQLite runs with journal_mode=DELETE and synchronous=EXTRA: with FULL a power cut may bring its deleted
+ * rollback journal back, and the transaction would be gone although it was reported.
+ */
+#include "repair/journal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <xxhash.h>
+#include <zlib.h>
+
+#include "formats/base/bytes.h"
+#include "formats/base/span.h"
+#include "formats/node/overlay.h"
+
+enum {
+    RECORD_MAX = 256 * 1024, /* bytes of one record */
+    SECTOR = 512,
+    APPLICATION_ID = 0x76644a31, /* "vdJ1" */
+};
+
+struct vd_journal {
+    sqlite3 *db;
+    char *path;
+    bool in_transaction;
+};
+
+static const char schema[] =
+    "CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;"
+    "CREATE TABLE record(id INTEGER PRIMARY KEY, stage INTEGER NOT NULL, offset INTEGER NOT NULL,"
+    " old_len INTEGER NOT NULL, old BLOB, old_xxh INTEGER NOT NULL,"
+    " new_len INTEGER NOT NULL, new BLOB, new_xxh INTEGER NOT NULL);"
+    "CREATE TABLE kept_leak(first INTEGER NOT NULL, count INTEGER NOT NULL);";
+
+static int db_fail(struct vd_journal *journal, const char *what, struct vd_err *err)
+{
+    int code = sqlite3_errcode(journal->db) & 0xff;
+
+    return vd_fail(err, code == SQLITE_NOTADB || code == SQLITE_CORRUPT ? VD_ERR_FORMAT : VD_ERR_IO,
+                   code == SQLITE_FULL ? ENOSPC : 0, "%s: %s: %s", journal->path, what,
+                   sqlite3_errmsg(journal->db));
+}
+
+static int run_sql(struct vd_journal *journal, const char *sql, struct vd_err *err)
+{
+    if (sqlite3_exec(journal->db, sql, NULL, NULL, NULL) != SQLITE_OK)
+        return db_fail(journal, "journal", err);
+    return 0;
+}
+
+static int begin(struct vd_journal *journal, struct vd_err *err)
+{
+    if (journal->in_transaction)
+        return 0;
+    if (run_sql(journal, "BEGIN IMMEDIATE", err) < 0)
+        return -1;
+    journal->in_transaction = true;
+    return 0;
+}
+
+static int sync_folder(const char *path, struct vd_err *err)
+{
+    vd_auto_mem char *folder = strdup(path);
+    char *slash = folder ? strrchr(folder, '/') : NULL;
+    int fd, rc;
+
+    if (!folder)
+        return vd_fail_memory(err);
+    if (slash)
+        slash[slash == folder ? 1 : 0] = '\0';
+    fd = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    rc = fd < 0 ? -1 : fsync(fd);
+    if (fd >= 0)
+        close(fd);
+    /* Some file systems cannot sync a folder; they say so by EINVAL. */
+    if (rc < 0 && errno != EINVAL)
+        return vd_fail(err, VD_ERR_IO, errno, "%s: cannot sync the folder", path);
+    return 0;
+}
+
+static int commit(struct vd_journal *journal, struct vd_err *err)
+{
+    if (run_sql(journal, "COMMIT", err) < 0)
+        return -1;
+    journal->in_transaction = false;
+    return strcmp(journal->path, ":memory:") == 0 ? 0 : sync_folder(journal->path, err);
+}
+
+static struct vd_journal *open_db(const char *path, int flags, struct vd_err *err)
+{
+    struct vd_journal *journal = calloc(1, sizeof(*journal));
+
+    if (journal)
+        journal->path = strdup(path);
+    if (!journal || !journal->path) {
+        free(journal);
+        vd_fail_memory(err);
+        return NULL;
+    }
+    if (sqlite3_open_v2(path, &journal->db, flags, NULL) != SQLITE_OK) {
+        db_fail(journal, "cannot open", err);
+        vd_journal_close(journal);
+        return NULL;
+    }
+    sqlite3_busy_timeout(journal->db, 2000);
+    return journal;
+}
+
+/* The file is made before SQLite opens it, so that nobody but the image's owner ever reads guest data from
+ * it. */
+static int make_file(const char *path, const struct stat *like, struct vd_err *err)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+    if (fd < 0)
+        return vd_fail(err, VD_ERR_IO, errno, "%s: cannot create the undo file", path);
+    if (like) {
+        /* Not being allowed to give the file away leaves it stricter, not wider. */
+        bool is_theirs = fchown(fd, like->st_uid, like->st_gid) == 0 ||
+                         (like->st_uid == geteuid() && fchown(fd, (uid_t)-1, like->st_gid) == 0);
+
+        (void)fchmod(fd, is_theirs ? like->st_mode & 0666 : like->st_mode & 0600);
+    }
+    close(fd);
+    return 0;
+}
+
+struct vd_journal *vd_journal_create(const char *path, const struct stat *like, struct vd_err *err)
+{
+    bool in_memory = strcmp(path, ":memory:") == 0;
+    vd_auto(vd_journal) journal = NULL;
+
+    if (!in_memory && make_file(path, like, err) < 0)
+        return NULL;
+    journal = open_db(path, SQLITE_OPEN_READWRITE, err);
+    if (!journal ||
+        run_sql(journal, "PRAGMA page_size=16384; PRAGMA journal_mode=DELETE; PRAGMA synchronous=EXTRA",
+                err) < 0 ||
+        begin(journal, err) < 0 || run_sql(journal, schema, err) < 0 ||
+        run_sql(journal, "PRAGMA application_id=1986284081; PRAGMA user_version=1", err) < 0)
+        return NULL;
+    _Static_assert(APPLICATION_ID == 1986284081, "the pragma has the number in decimal");
+    return vd_take(&journal);
+}
+
+static int64_t pragma(struct vd_journal *journal, const char *sql)
+{
+    sqlite3_stmt *stmt = NULL;
+    int64_t value = -1;
+
+    if (sqlite3_prepare_v2(journal->db, sql, -1, &stmt, NULL) == SQLITE_OK &&
+        sqlite3_step(stmt) == SQLITE_ROW)
+        value = sqlite3_column_int64(stmt, 0);
+    sqlite3_finalize(stmt);
+    return value;
+}
+
+struct vd_journal *vd_journal_open(const char *path, bool writable, struct vd_err *err)
+{
+    vd_auto(vd_journal) journal = open_db(path, writable ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY, err);
+
+    if (!journal)
+        return NULL;
+    if (writable && run_sql(journal, "PRAGMA synchronous=EXTRA", err) < 0)
+        return NULL;
+    if (pragma(journal, "PRAGMA application_id") == 0 &&
+        pragma(journal, "SELECT count(*) FROM sqlite_master") == 0)
+        return vd_take(&journal); /* made, and never prepared */
+    if (pragma(journal, "PRAGMA application_id") != APPLICATION_ID ||
+        pragma(journal, "PRAGMA user_version") != 1) {
+        vd_fail(err, VD_ERR_FORMAT, 0, "%s: not an undo file of this version of vdcheck", path);
+        return NULL;
+    }
+    return vd_take(&journal);
+}
+
+void vd_journal_close(struct vd_journal *journal)
+{
+    sqlite3_close(journal->db);
+    free(journal->path);
+    free(journal);
+}
+
+const char *vd_journal_path(const struct vd_journal *journal)
+{
+    return journal->path;
+}
+
+int vd_journal_set(struct vd_journal *journal, const char *key, const char *value, struct vd_err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    int rc;
+
+    if (begin(journal, err) < 0)
+        return -1;
+    rc = sqlite3_prepare_v2(journal->db, "INSERT OR REPLACE INTO meta VALUES(?1, ?2)", -1, &stmt, NULL);
+    if (rc == SQLITE_OK) {
+        sqlite3_bind_text(stmt, 1, key, -1, SQLITE_STATIC);
+        sqlite3_bind_text(stmt, 2, value, -1, SQLITE_STATIC);
+        rc = sqlite3_step(stmt);
+    }
+    sqlite3_finalize(stmt);
+    return rc == SQLITE_DONE ? 0 : db_fail(journal, "journal", err);
+}
+
+int vd_journal_set_number(struct vd_journal *journal, const char *key, int64_t value, struct vd_err *err)
+{
+    char text[32];
+
+    snprintf(text, sizeof(text), "%" PRId64, value);
+    return vd_journal_set(journal, key, text, err);
+}
+
+char *vd_journal_get(struct vd_journal *journal, const char *key)
+{
+    sqlite3_stmt *stmt = NULL;
+    char *value = NULL;
+
+    if (sqlite3_prepare_v2(journal->db, "SELECT value FROM meta WHERE key = ?1", -1, &stmt, NULL) ==
+        SQLITE_OK) {
+        sqlite3_bind_text(stmt, 1, key, -1, SQLITE_STATIC);
+        if (sqlite3_step(stmt) == SQLITE_ROW && sqlite3_column_text(stmt, 0))
+            value = strdup((const char *)sqlite3_column_text(stmt, 0));
+    }
+    sqlite3_finalize(stmt);
+    return value;
+}
+
+int64_t vd_journal_get_number(struct vd_journal *journal, const char *key, int64_t otherwise)
+{
+    vd_auto_mem char *text = vd_journal_get(journal, key);
+
+    return text ? strtoll(text, NULL, 10) : otherwise;
+}
+
+/* ---- filling */
+
+struct fill {
+    struct vd_journal *journal;
+    struct BlockDriverState *file, *overlay;
+    int64_t old_length, new_length;
+    sqlite3_stmt *insert;
+    uint8_t *old, *new, *packed;
+    uint64_t writes, bytes;
+};
+
+/* Binds bytes, compressed where that makes them shorter. Their XXH3 is that of the plain bytes. */
+static int bind_bytes(struct fill *f, int column, const uint8_t *bytes, size_t len, uint8_t *packed)
+{
+    uLongf packed_len = compressBound(RECORD_MAX);
+
+    sqlite3_bind_int64(f->insert, column, (sqlite3_int64)len);
+    sqlite3_bind_int64(f->insert, column + 2, (sqlite3_int64)XXH3_64bits(bytes, len));
+    if (len && compress2(packed, &packed_len, bytes, len, 1) == Z_OK && packed_len < len)
+        return sqlite3_bind_blob64(f->insert, column + 1, packed, packed_len, SQLITE_TRANSIENT);
+    return sqlite3_bind_blob64(f->insert, column + 1, bytes, len, SQLITE_STATIC);
+}
+
+static size_t bytes_before(int64_t end, int64_t offset, size_t len)
+{
+    return offset >= end ? 0 : (size_t)vd_min(len, (uint64_t)(end - offset));
+}
+
+static int put_record(struct fill *f, enum vd_stage stage, int64_t offset, size_t len, struct vd_err *err)
+{
+    size_t old_len = bytes_before(f->old_length, offset, len),
+           new_len = bytes_before(f->new_length, offset, len);
+    int rc;
+
+    if (bdrv_pread(f->file, offset, (int64_t)old_len, f->old, err) < 0 ||
+        bdrv_pread(f->overlay, offset, (int64_t)new_len, f->new, err) < 0)
+        return -1;
+    if (old_len == new_len && memcmp(f->old, f->new, old_len) == 0)
+        return 0;
+    sqlite3_reset(f->insert);
+    sqlite3_bind_int(f->insert, 1, stage);
+    sqlite3_bind_int64(f->insert, 2, offset);
+    rc = bind_bytes(f, 3, f->old, old_len, f->packed);
+    if (rc == SQLITE_OK)
+        rc = bind_bytes(f, 6, f->new, new_len, f->packed);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_step(f->insert);
+    if (rc != SQLITE_DONE)
+        return db_fail(f->journal, "journal", err);
+    if (new_len) {
+        f->writes++;
+        f->bytes += new_len;
+    }
+    return 0;
+}
+
+/* Blocks of one stage that stand side by side make one record. */
+static int put_blocks(struct fill *f, struct vd_budget *budget, struct vd_err *err)
+{
+    size_t n;
+    struct vd_err why = VD_ERR_INIT;
+    vd_auto_mem struct vd_overlay_block *block = vd_overlay_list(f->overlay, &n, &why);
+
+    if (!block && why.kind) {
+        *err = why;
+        return -1;
+    }
+    for (size_t i = 0, k; i < n; i = k) {
+        if (vd_budget_go_on(budget, err) < 0)
+            return -1;
+        for (k = i + 1; k < n && block[k].stage == block[i].stage &&
+                        block[k].offset - block[i].offset == (k - i) * VD_OVERLAY_BLOCK &&
+                        (k - i) * VD_OVERLAY_BLOCK < RECORD_MAX;
+             k++)
+            ;
+        if (put_record(f, block[i].stage, (int64_t)block[i].offset, (k - i) * VD_OVERLAY_BLOCK, err) < 0)
+            return -1;
+        vd_budget_progress(budget, "journal", k, n);
+    }
+    return 0;
+}
+
+/* What the new length cuts off and is not in a block above; holes come back as holes. */
+static int put_tail(struct fill *f, struct vd_budget *budget, struct vd_err *err)
+{
+    int64_t at = (int64_t)vd_align_up_sat((uint64_t)f->new_length, VD_OVERLAY_BLOCK);
+
+    /* Where the cut is inside a block that was not written, its rest is recorded with the block. */
+    if (f->new_length % VD_OVERLAY_BLOCK && f->new_length < f->old_length &&
+        put_record(f, VD_STAGE_TABLE, at - VD_OVERLAY_BLOCK, VD_OVERLAY_BLOCK, err) < 0)
+        return -1;
+    while (at < f->old_length) {
+        int64_t pnum = 0;
+        int status =
+            bdrv_block_status(f->file, at, (int64_t)vd_min((uint64_t)(f->old_length - at), (uint64_t)1 << 40),
+                              &pnum, NULL, err);
+
+        if (status < 0 || vd_budget_go_on(budget, err) < 0)
+            return -1;
+        if (!(status & BDRV_BLOCK_ZERO)) {
+            pnum = (int64_t)vd_min((uint64_t)pnum, RECORD_MAX);
+            if (put_record(f, VD_STAGE_TABLE, at, (size_t)pnum, err) < 0)
+                return -1;
+        }
+        at += pnum;
+    }
+    return 0;
+}
+
+int vd_journal_fill(struct vd_journal *journal, struct BlockDriverState *file,
+                    struct BlockDriverState *overlay, struct vd_budget *budget, uint64_t *writes,
+                    uint64_t *bytes, struct vd_err *err)
+{
+    struct fill f = {.journal = journal, .file = file, .overlay = overlay};
+    vd_auto_mem uint8_t *old = malloc(RECORD_MAX);
+    vd_auto_mem uint8_t *new = malloc(RECORD_MAX);
+    vd_auto_mem uint8_t *packed = malloc(compressBound(RECORD_MAX));
+    int rc = 0;
+
+    if (!old || !new || !packed)
+        return vd_fail_memory(err);
+    f.old = old;
+    f.new = new;
+    f.packed = packed;
+    f.old_length = bdrv_getlength(file, err);
+    f.new_length = bdrv_getlength(overlay, err);
+    if (f.old_length < 0 || f.new_length < 0 || begin(journal, err) < 0)
+        return -1;
+    if (sqlite3_prepare_v2(journal->db,
+                           "INSERT INTO record(stage, offset, old_len, old, old_xxh, new_len, new, new_xxh)"
+                           " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                           -1, &f.insert, NULL) != SQLITE_OK)
+        return db_fail(journal, "journal", err);
+    if (put_blocks(&f, budget, err) < 0 || put_tail(&f, budget, err) < 0)
+        rc = -1;
+    sqlite3_finalize(f.insert);
+    if (rc == 0 && (vd_journal_set_number(journal, "old_length", f.old_length, err) < 0 ||
+                    vd_journal_set_number(journal, "new_length", f.new_length, err) < 0))
+        rc = -1;
+    *writes = f.writes;
+    *bytes = f.bytes;
+    return rc;
+}
+
+int vd_journal_keep_leaks(struct vd_journal *journal, const struct vd_runs *clusters, uint64_t cluster_size,
+                          struct vd_err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    int rc = SQLITE_DONE;
+
+    if (vd_journal_set_number(journal, "cluster_size", (int64_t)cluster_size, err) < 0)
+        return -1;
+    if (sqlite3_prepare_v2(journal->db, "INSERT INTO kept_leak VALUES(?1, ?2)", -1, &stmt, NULL) != SQLITE_OK)
+        return db_fail(journal, "journal", err);
+    for (size_t i = 0; rc == SQLITE_DONE && i < clusters->n; i++) {
+        sqlite3_reset(stmt);
+        sqlite3_bind_int64(stmt, 1, (sqlite3_int64)clusters->v[i].first);
+        sqlite3_bind_int64(stmt, 2, (sqlite3_int64)clusters->v[i].count);
+        rc = sqlite3_step(stmt);
+    }
+    sqlite3_finalize(stmt);
+    return rc == SQLITE_DONE ? 0 : db_fail(journal, "journal", err);
+}
+
+int vd_journal_kept_leaks(struct vd_journal *journal, struct vd_runs *clusters, uint64_t *cluster_size,
+                          struct vd_err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    int rc;
+
+    *cluster_size = (uint64_t)vd_journal_get_number(journal, "cluster_size", 0);
+    if (sqlite3_prepare_v2(journal->db, "SELECT first, count FROM kept_leak ORDER BY first", -1, &stmt,
+                           NULL) != SQLITE_OK)
+        return db_fail(journal, "journal", err);
+    while ((rc = sqlite3_step(stmt)) == SQLITE_ROW)
+        if (sqlite3_column_int64(stmt, 0) >= 0 && sqlite3_column_int64(stmt, 1) > 0 &&
+            vd_runs_add(clusters, (uint64_t)sqlite3_column_int64(stmt, 0),
+                        (uint64_t)sqlite3_column_int64(stmt, 1)) < 0)
+            break;
+    sqlite3_finalize(stmt);
+    return rc == SQLITE_DONE ? 0 : db_fail(journal, "journal", err);
+}
+
+/* ---- states */
+
+static const char *const state_names[] = {[VD_JOURNAL_EMPTY] = "empty",
+                                          [VD_JOURNAL_PREPARED] = "prepared",
+                                          [VD_JOURNAL_COMMITTED] = "committed",
+                                          [VD_JOURNAL_UNDOING] = "undoing",
+                                          [VD_JOURNAL_UNDONE] = "undone"};
+
+int vd_journal_set_state(struct vd_journal *journal, enum vd_journal_state state, struct vd_err *err)
+{
+    if (vd_journal_set(journal, "state", state_names[state], err) < 0)
+        return -1;
+    return commit(journal, err);
+}
+
+int vd_journal_state(struct vd_journal *journal, enum vd_journal_state *state, struct vd_err *err)
+{
+    vd_auto_mem char *name = vd_journal_get(journal, "state");
+
+    *state = VD_JOURNAL_EMPTY;
+    for (size_t i = 0; name && i < VD_ARRAY_SIZE(state_names); i++)
+        if (strcmp(name, state_names[i]) == 0) {
+            *state = (enum vd_journal_state)i;
+            return 0;
+        }
+    return name ? vd_fail(err, VD_ERR_FORMAT, 0, "%s: unknown state '%s'", journal->path, name) : 0;
+}
+
+/* ---- using the records */
+
+struct record {
+    enum vd_stage stage;
+    int64_t offset;
+    size_t old_len, new_len;
+    uint8_t *old, *new; /* RECORD_MAX bytes each */
+};
+
+typedef int record_fn(struct vd_journal *journal, struct BlockDriverState *file, struct record *record,
+                      void *opaque, struct vd_err *err);
+
+/* J6: what does not hash as it should is not used. */
+static int unpack(struct vd_journal *journal, sqlite3_stmt *stmt, int column, uint8_t *bytes, size_t *len,
+                  struct vd_err *err)
+{
+    sqlite3_int64 plain = sqlite3_column_int64(stmt, column);
+    const void *blob = sqlite3_column_blob(stmt, column + 1);
+    int blob_len = sqlite3_column_bytes(stmt, column + 1);
+    uLongf got = RECORD_MAX;
+
+    *len = 0;
+    if (plain < 0 || plain > RECORD_MAX || blob_len > plain)
+        return vd_fail(err, VD_ERR_FORMAT, 0, "%s: a record of the journal is damaged", journal->path);
+    if (blob_len == plain && plain)
+        memcpy(bytes, blob, (size_t)plain);
+    else if (plain && (uncompress(bytes, &got, blob, (uLong)blob_len) != Z_OK || got != (uLongf)plain))
+        return vd_fail(err, VD_ERR_FORMAT, 0, "%s: a record of the journal is damaged", journal->path);
+    if ((sqlite3_int64)XXH3_64bits(bytes, (size_t)plain) != sqlite3_column_int64(stmt, column + 2))
+        return vd_fail(err, VD_ERR_FORMAT, 0, "%s: a record of the journal does not match its hash",
+                       journal->path);
+    *len = (size_t)plain;
+    return 0;
+}
+
+static int use_row(struct vd_journal *journal, sqlite3_stmt *stmt, struct BlockDriverState *file,
+                   struct record *record, record_fn *fn, void *opaque, struct vd_err *err)
+{
+    record->stage = (enum vd_stage)sqlite3_column_int(stmt, 0);
+    record->offset = sqlite3_column_int64(stmt, 1);
+    if (record->offset < 0 || record->offset > INT64_MAX - RECORD_MAX)
+        return vd_fail(err, VD_ERR_FORMAT, 0, "%s: a record of the journal is damaged", journal->path);
+    if (unpack(journal, stmt, 2, record->old, &record->old_len, err) < 0 ||
+        unpack(journal, stmt, 5, record->new, &record->new_len, err) < 0)
+        return -1;
+    return fn(journal, file, record, opaque, err);
+}
+
+/* All records, or those of one stage (stage >= 0), in order of offset. */
+static int each_record(struct vd_journal *journal, struct BlockDriverState *file, int stage, record_fn *fn,
+                       void *opaque, struct vd_err *err)
+{
+    vd_auto_mem uint8_t *old = malloc(RECORD_MAX);
+    vd_auto_mem uint8_t *new = malloc(RECORD_MAX);
+    struct record record = {.old = old, .new = new};
+    sqlite3_stmt *stmt = NULL;
+    int rc = 0, step;
+
+    if (!old || !new)
+        return vd_fail_memory(err);
+    if (sqlite3_prepare_v2(journal->db,
+                           "SELECT stage, offset, old_len, old, old_xxh, new_len, new, new_xxh FROM record"
+                           " WHERE ?1 < 0 OR stage = ?1 ORDER BY id",
+                           -1, &stmt, NULL) != SQLITE_OK)
+        return db_fail(journal, "journal", err);
+    sqlite3_bind_int(stmt, 1, stage);
+    while (rc == 0 && (step = sqlite3_step(stmt)) != SQLITE_DONE)
+        rc = step == SQLITE_ROW ? use_row(journal, stmt, file, &record, fn, opaque, err)
+                                : db_fail(journal, "journal", err);
+    sqlite3_finalize(stmt);
+    return rc;
+}
+
+struct verify {
+    enum vd_journal_match match;
+    uint8_t *now;
+};
+
+static bool sector_is(const uint8_t *now, const uint8_t *bytes, size_t len, size_t at, size_t n)
+{
+    /* What lies behind the end of a version reads as zeroes while the file is longer. */
+    if (at >= len)
+        return vd_is_zero(now + at, n);
+    if (at + n > len)
+        return memcmp(now + at, bytes + at, len - at) == 0 && vd_is_zero(now + len, at + n - len);
+    return memcmp(now + at, bytes + at, n) == 0;
+}
+
+static int verify_record(struct vd_journal *journal, struct BlockDriverState *file, struct record *record,
+                         void *opaque, struct vd_err *err)
+{
+    struct verify *v = opaque;
+    size_t len = record->old_len > record->new_len ? record->old_len : record->new_len;
+
+    if (bdrv_pread_padded(file, record->offset, (int64_t)len, v->now, err) < 0)
+        return -1;
+    for (size_t at = 0; at < len; at += SECTOR) {
+        size_t n = vd_min(SECTOR, len - at);
+
+        if (sector_is(v->now, record->new, record->new_len, at, n) ||
+            (v->match == VD_MATCH_EITHER && sector_is(v->now, record->old, record->old_len, at, n)))
+            continue;
+        return vd_fail(err, VD_ERR_REFUSED, 0,
+                       "%s: the bytes at 0x%" PRIx64
+                       " are neither the ones before the repair nor the ones after it;"
+                       " somebody wrote to the image since (%s)",
+                       file->filename, (uint64_t)record->offset + at, journal->path);
+    }
+    return 0;
+}
+
+int vd_journal_verify(struct vd_journal *journal, struct BlockDriverState *file, enum vd_journal_match match,
+                      struct vd_err *err)
+{
+    vd_auto_mem uint8_t *now = malloc(RECORD_MAX);
+    struct verify v = {.match = match, .now = now};
+    int64_t length = bdrv_getlength(file, err), old_length = vd_journal_get_number(journal, "old_length", -1),
+            new_length = vd_journal_get_number(journal, "new_length", -1);
+
+    if (!now)
+        return vd_fail_memory(err);
+    if (length < 0)
+        return -1;
+    if (old_length < 0 || new_length < 0)
+        return vd_fail(err, VD_ERR_FORMAT, 0, "%s: the journal does not say how long the image was",
+                       journal->path);
+    if (length != new_length && (match == VD_MATCH_NEW || length != old_length))
+        return vd_fail(err, VD_ERR_REFUSED, 0,
+                       "%s: the file has %" PRId64 " bytes, expected %" PRId64
+                       " as after the repair; somebody wrote"
+                       " to the image since (%s)",
+                       file->filename, length, new_length, journal->path);
+    return each_record(journal, file, -1, verify_record, &v, err);
+}
+
+static int write_new(struct vd_journal *journal, struct BlockDriverState *file, struct record *record,
+                     void *opaque, struct vd_err *err)
+{
+    bool *wrote = opaque;
+
+    (void)journal;
+    if (!record->new_len)
+        return 0;
+    *wrote = true;
+    return bdrv_pwrite(file, record->offset, (int64_t)record->new_len, record->new, record->stage, err);
+}
+
+static int set_length(struct BlockDriverState *file, int64_t length, bool grows, struct vd_err *err)
+{
+    int64_t now = bdrv_getlength(file, err);
+
+    if (now < 0)
+        return -1;
+    if (now == length || (grows && now > length))
+        return 0;
+    return bdrv_truncate(file, length, err) < 0 ? -1 : bdrv_flush(file, err);
+}
+
+static int write_stage(struct vd_journal *journal, struct BlockDriverState *file, enum vd_stage stage,
+                       struct vd_err *err)
+{
+    bool wrote = false;
+
+    if (each_record(journal, file, (int)stage, write_new, &wrote, err) < 0)
+        return -1;
+    return wrote ? bdrv_flush(file, err) : 0;
+}
+
+int vd_journal_roll_forward(struct vd_journal *journal, struct BlockDriverState *file, struct vd_err *err)
+{
+    int64_t new_length = vd_journal_get_number(journal, "new_length", -1);
+
+    if (set_length(file, new_length, true, err) < 0)
+        return -1;
+    for (enum vd_stage stage = VD_STAGE_NEW; stage <= VD_STAGE_ROOT; stage++)
+        if (write_stage(journal, file, stage, err) < 0)
+            return -1;
+    if (set_length(file, new_length, false, err) < 0 || write_stage(journal, file, VD_STAGE_FLAG, err) < 0)
+        return -1;
+    return bdrv_flush(file, err);
+}
+
+static int write_old(struct vd_journal *journal, struct BlockDriverState *file, struct record *record,
+                     void *opaque, struct vd_err *err)
+{
+    (void)journal;
+    (void)opaque;
+    return record->old_len
+               ? bdrv_pwrite(file, record->offset, (int64_t)record->old_len, record->old, record->stage, err)
+               : 0;
+}
+
+int vd_journal_roll_back(struct vd_journal *journal, struct BlockDriverState *file, struct vd_err *err)
+{
+    int64_t old_length = vd_journal_get_number(journal, "old_length", -1);
+
+    if (set_length(file, old_length, true, err) < 0 ||
+        each_record(journal, file, -1, write_old, NULL, err) < 0 || bdrv_flush(file, err) < 0 ||
+        set_length(file, old_length, false, err) < 0)
+        return -1;
+    return bdrv_flush(file, err);
+}

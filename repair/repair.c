@@ -1,0 +1,654 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "repair/repair.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "formats/node/file.h"
+#include "formats/node/overlay.h"
+#include "repair/undofile.h"
+
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    if (!slash)
+        return strdup(".");
+    return slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+}
+
+static bool is_regular(struct BlockDriverState *bs)
+{
+    struct BlockDriverState *file = bdrv_protocol(bs);
+
+    return file->drv == &vd_file_driver && !vd_file_is_device(file);
+}
+
+/* ---- interrupted repairs */
+
+#define UNFINISHED ((1u << VD_JOURNAL_PREPARED) | (1u << VD_JOURNAL_UNDOING))
+
+static int roll(struct vd_journal *journal, enum vd_journal_state state, struct BlockDriverState *file,
+                struct vd_err *err)
+{
+    return state == VD_JOURNAL_UNDOING ? vd_journal_roll_back(journal, file, err)
+                                       : vd_journal_roll_forward(journal, file, err);
+}
+
+/* Remembers which file this was, so that a later undo can tell a copy of it from a change to it. */
+static int note_identity(struct vd_journal *journal, struct BlockDriverState *file, struct vd_err *err)
+{
+    const struct stat *st;
+
+    if (bdrv_protocol(file)->drv != &vd_file_driver)
+        return 0;
+    st = vd_file_stat(bdrv_protocol(file));
+    if (vd_journal_set_number(journal, "dev", (int64_t)st->st_dev, err) < 0 ||
+        vd_journal_set_number(journal, "ino", (int64_t)st->st_ino, err) < 0 ||
+        vd_journal_set_number(journal, "mtime_s", (int64_t)st->st_mtim.tv_sec, err) < 0)
+        return -1;
+    return vd_journal_set_number(journal, "mtime_ns", (int64_t)st->st_mtim.tv_nsec, err);
+}
+
+/* Finishes, on the image itself, what was interrupted. */
+static int finish_interrupted(struct BlockDriverState *file, const char *path, struct vd_err *err)
+{
+    enum vd_journal_state state;
+    vd_auto(vd_journal) journal = vd_undofile_find(path, UNFINISHED, true, &state, err);
+
+    if (!journal)
+        return err->kind ? -1 : 0;
+    if (vd_journal_verify(journal, file, VD_MATCH_EITHER, err) < 0 || roll(journal, state, file, err) < 0)
+        return vd_while(err, "finishing the interrupted repair");
+    if (note_identity(journal, file, err) < 0)
+        return -1;
+    vd_undofile_remove_stub(path);
+    return vd_journal_set_state(journal,
+                                state == VD_JOURNAL_UNDOING ? VD_JOURNAL_UNDONE : VD_JOURNAL_COMMITTED, err);
+}
+
+/* Looks at the image as it will be when the interrupted repair is finished; *file becomes an overlay then. */
+static int look_through_journal(struct BlockDriverState **file, const char *path, bool *is_unfinished,
+                                struct vd_err *err)
+{
+    enum vd_journal_state state;
+    vd_auto(vd_journal) journal = vd_undofile_find(path, UNFINISHED, false, &state, err);
+    vd_auto(BlockDriverState) overlay = NULL;
+
+    *is_unfinished = false;
+    if (!journal)
+        return err->kind ? -1 : 0;
+    overlay = vd_overlay_new(*file, NULL, err);
+    if (!overlay || vd_journal_verify(journal, *file, VD_MATCH_EITHER, err) < 0 ||
+        roll(journal, state, overlay, err) < 0)
+        return vd_while(err, "looking through the journal of the interrupted repair");
+    *file = vd_take(&overlay);
+    *is_unfinished = true;
+    return 0;
+}
+
+/* ---- one request */
+
+static int add_file(const char *path, struct vd_chain_link *link, const struct vd_request *req,
+                    struct vd_outcome_vec *files, struct vd_err *err)
+{
+    struct vd_outcome out = {.bs = link->bs};
+    bool repairs = req->level && !req->dry_run;
+    struct BlockDriverState *file = link->bs->file;
+
+    if (is_regular(file)) {
+        if (repairs && finish_interrupted(file, path, err) < 0)
+            return -1;
+        if (!repairs && look_through_journal(&file, path, &out.is_unfinished, err) < 0)
+            return -1;
+        if (repairs)
+            vd_undofile_sweep(path);
+    }
+    out.work = (struct vd_work){.file = file, .drv = link->bs->drv, .link = link};
+    if (vd_outcome_vec_push(files, out) < 0)
+        return vd_fail_memory(err);
+    return 0;
+}
+
+static const char *path_of(const struct vd_outcome *out)
+{
+    return out->bs->filename;
+}
+
+static bool is_dirty(struct BlockDriverState *bs)
+{
+    struct BlockDriverInfo info = {0};
+
+    return bs->drv->bdrv_get_info && bs->drv->bdrv_get_info(bs, &info, NULL) == 0 && info.is_dirty;
+}
+
+static int prepare_all(struct vd_answer *answer, const struct vd_request *req, bool frees_nothing,
+                       struct vd_err *err)
+{
+    for (size_t i = answer->files.n; i > 0; i--) {
+        struct vd_outcome *out = &answer->files.v[i - 1];
+        vd_auto_mem char *spill = folder_of(req->undo_file ? req->undo_file : path_of(out));
+        struct vd_transaction_options opts = {
+            .plan = {.level = req->level, .frees_nothing = frees_nothing},
+            .budget = req->budget,
+            .spill_dir = spill,
+            .places_kept = req->places_kept,
+            .whole_chain = req->whole_chain,
+        };
+
+        if (!out->bs->drv->bdrv_co_check)
+            continue;
+        if (is_regular(out->bs) && vd_undofile_kept_leaks(path_of(out), &out->work.kept_leaks, err) < 0)
+            return -1;
+        if (vd_work_prepare(&out->work, &opts, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static bool has_changes(const struct vd_answer *answer)
+{
+    for (size_t i = 0; i < answer->files.n; i++)
+        if (answer->files.v[i].work.has_changes)
+            return true;
+    return false;
+}
+
+/* ---- preflight */
+
+/* An upper bound of what the journal takes: the old and the new bytes of all changes, as if nothing
+ * compressed. */
+static int journal_room(struct vd_work *work, uint64_t *bytes, uint64_t *growth, struct vd_err *err)
+{
+    int64_t old_length = bdrv_getlength(work->file, err), new_length = bdrv_getlength(work->overlay, err), at;
+
+    if (old_length < 0 || new_length < 0)
+        return -1;
+    *bytes += 2 * (uint64_t)VD_OVERLAY_BLOCK * vd_overlay_blocks(work->overlay) + (1 << 20);
+    *growth += new_length > old_length ? (uint64_t)(new_length - old_length) : 0;
+    for (at = new_length; at < old_length;) {
+        int64_t pnum = 0;
+        int status =
+            bdrv_block_status(work->file, at, (int64_t)vd_min((uint64_t)(old_length - at), (uint64_t)1 << 40),
+                              &pnum, NULL, err);
+
+        if (status < 0)
+            return -1;
+        *bytes += status & BDRV_BLOCK_ZERO ? 0 : (uint64_t)pnum;
+        at += pnum;
+    }
+    return 0;
+}
+
+static uint64_t room_in(const char *folder)
+{
+    struct statvfs vfs;
+
+    if (statvfs(folder, &vfs) < 0)
+        return 0;
+    return vd_mul_sat(geteuid() == 0 ? vfs.f_bfree : vfs.f_bavail, vfs.f_frsize);
+}
+
+/* Is there room for the journal and for what the image grows? A file-size limit counts like a full disk. */
+static int preflight(struct vd_answer *answer, const struct vd_request *req, struct vd_err *err)
+{
+    uint64_t need = 0, growth = 0;
+    const char *image = path_of(&answer->files.v[0]);
+    vd_auto_mem char *folder = folder_of(req->undo_file ? req->undo_file : image);
+    vd_auto_mem char *image_folder = folder_of(image);
+    struct rlimit limit;
+
+    if (!folder || !image_folder)
+        return vd_fail_memory(err);
+    for (size_t i = 0; i < answer->files.n; i++)
+        if (answer->files.v[i].work.has_changes &&
+            journal_room(&answer->files.v[i].work, &need, &growth, err) < 0)
+            return -1;
+    if (room_in(folder) < need || room_in(image_folder) < growth)
+        return vd_fail(err, VD_ERR_IO, ENOSPC,
+                       "%s: the repair needs up to %" PRIu64 " MiB for its undo file and %" PRIu64
+                       " MiB for the image",
+                       image, (need >> 20) + 1, growth >> 20);
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && need > limit.rlim_cur)
+        return vd_fail(err, VD_ERR_IO, EFBIG, "%s: the limit on file sizes is below what the undo file needs",
+                       image);
+    return 0;
+}
+
+static int refuse_unsafe(const struct vd_answer *answer, const struct vd_request *req, struct vd_err *err)
+{
+    for (size_t i = 0; i < answer->files.n; i++) {
+        const struct vd_outcome *out = &answer->files.v[i];
+        struct BlockDriverState *file = bdrv_protocol(out->bs);
+
+        if (!out->work.has_changes || file->drv != &vd_file_driver)
+            continue;
+        if (vd_file_has_no_locks(file))
+            return vd_fail(
+                err, VD_ERR_REFUSED, 0,
+                "%s: the file system has no locks that would keep a guest away; nothing was repaired",
+                path_of(out));
+        if (vd_file_is_device(file) && !req->undo_file)
+            return vd_fail(err, VD_ERR_REFUSED, 0, "%s: a block device needs --undo-file=FILE for its repair",
+                           path_of(out));
+    }
+    return 0;
+}
+
+/* ---- commit */
+
+static int open_journal(struct vd_outcome *out, const struct vd_request *req, size_t i, struct vd_err *err)
+{
+    const struct stat *like =
+        bdrv_protocol(out->bs)->drv == &vd_file_driver ? vd_file_stat(bdrv_protocol(out->bs)) : NULL;
+
+    if (req->undo_file && i == 0)
+        out->undo_file = strdup(req->undo_file);
+    else if (req->undo_file) {
+        if (asprintf(&out->undo_file, "%s.%zu", req->undo_file, i) < 0)
+            out->undo_file = NULL;
+    } else
+        out->undo_file = vd_undofile_next(path_of(out), err);
+    if (!out->undo_file)
+        return vd_fail_memory(err);
+    out->work.journal = vd_journal_create(out->undo_file, like, err);
+    if (!out->work.journal) {
+        free(out->undo_file);
+        out->undo_file = NULL;
+        return -1;
+    }
+    return 0;
+}
+
+static int describe(struct vd_outcome *out, const struct vd_answer *answer, const struct vd_request *req,
+                    struct vd_err *err)
+{
+    vd_auto_mem char *real = realpath(path_of(out), NULL);
+    const struct vd_outcome *first = &answer->files.v[0];
+    vd_auto_mem char *main_path = out != first ? realpath(first->undo_file, NULL) : NULL;
+
+    if (vd_journal_set(out->work.journal, "image", real ? real : path_of(out), err) < 0 ||
+        vd_journal_set(out->work.journal, "level", vd_level_name(req->level), err) < 0)
+        return -1;
+    return main_path ? vd_journal_set(out->work.journal, "main", main_path, err) : 0;
+}
+
+static bool takes_part(const struct vd_answer *answer, size_t i)
+{
+    /* The first holds the state of all, even where nothing of it changes. */
+    return i == 0 || answer->files.v[i].work.has_changes;
+}
+
+static int write_journals(struct vd_answer *answer, const struct vd_request *req, struct vd_err *err)
+{
+    unsigned member = 0;
+
+    if (open_journal(&answer->files.v[0], req, 0, err) < 0)
+        return -1;
+    for (size_t i = answer->files.n; i > 0; i--) {
+        struct vd_outcome *out = &answer->files.v[i - 1];
+
+        if (!takes_part(answer, i - 1))
+            continue;
+        if (i > 1) {
+            char key[32];
+
+            snprintf(key, sizeof(key), "member%u", member++);
+            if (open_journal(out, req, i - 1, err) < 0 ||
+                vd_journal_set(answer->files.v[0].work.journal, key, out->undo_file, err) < 0)
+                return -1;
+        }
+        if (!out->work.overlay)
+            out->work.overlay = vd_overlay_new(out->work.file, NULL, err);
+        if (!out->work.overlay || describe(out, answer, req, err) < 0 ||
+            vd_work_write_journal(&out->work, out->work.journal, req->budget, err) < 0)
+            return -1;
+        if (req->undo_file && is_regular(out->bs) &&
+            vd_undofile_write_stub(path_of(out), out->undo_file, err) < 0)
+            return -1;
+        /* J2 over a chain: the members are on stable storage before the main journal says that all is
+         * prepared. */
+        if (vd_budget_go_on(req->budget, err) < 0 ||
+            vd_journal_set_state(out->work.journal, VD_JOURNAL_PREPARED, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static void drop_journals(struct vd_answer *answer)
+{
+    for (size_t i = 0; i < answer->files.n; i++) {
+        struct vd_outcome *out = &answer->files.v[i];
+
+        if (!out->undo_file)
+            continue;
+        if (out->work.journal)
+            vd_journal_close(out->work.journal);
+        out->work.journal = NULL;
+        (void)unlink(out->undo_file);
+        vd_undofile_remove_stub(path_of(out));
+        free(out->undo_file);
+        out->undo_file = NULL;
+    }
+}
+
+/* A write failed half-way: back to the old image, as long as the disk lets us. */
+static int take_back(struct vd_answer *answer, struct vd_err *err)
+{
+    struct vd_err why = VD_ERR_INIT;
+
+    for (size_t i = 0; i < answer->files.n; i++)
+        if (answer->files.v[i].work.journal &&
+            vd_journal_roll_back(answer->files.v[i].work.journal, answer->files.v[i].work.file, &why) < 0)
+            return vd_while(
+                err, "the repair is unfinished (`vdcheck --repair` goes on, `vdcheck undo` goes back)");
+    drop_journals(answer);
+    return vd_while(err, "the repair was taken back");
+}
+
+static int apply_all(struct vd_answer *answer, struct vd_err *err)
+{
+    struct vd_journal *first = answer->files.v[0].work.journal;
+
+    for (size_t i = answer->files.n; i > 0; i--)
+        if (answer->files.v[i - 1].work.journal && vd_work_apply(&answer->files.v[i - 1].work, err) < 0)
+            return take_back(answer, err);
+    for (size_t i = answer->files.n; i > 0; i--) {
+        struct vd_outcome *out = &answer->files.v[i - 1];
+
+        if (!out->work.journal || note_identity(out->work.journal, out->work.file, err) < 0)
+            continue;
+        if (vd_journal_set_state(out->work.journal, VD_JOURNAL_COMMITTED, err) < 0 &&
+            out->work.journal == first)
+            return -1;
+    }
+    for (size_t i = 0; i < answer->files.n; i++)
+        vd_undofile_remove_stub(path_of(&answer->files.v[i]));
+    return 0;
+}
+
+static int commit(struct vd_answer *answer, const struct vd_request *req, struct vd_err *err)
+{
+    if (refuse_unsafe(answer, req, err) < 0)
+        return -1;
+    if (write_journals(answer, req, err) < 0) {
+        drop_journals(answer);
+        return -1;
+    }
+    if (apply_all(answer, err) < 0)
+        return -1;
+    if (req->drops_undo_file)
+        drop_journals(answer);
+    return 0;
+}
+
+static void forget_work(struct vd_answer *answer)
+{
+    for (size_t i = 0; i < answer->files.n; i++) {
+        struct vd_outcome *out = &answer->files.v[i];
+        struct vd_work fresh = {.file = out->work.file, .drv = out->work.drv, .link = out->work.link};
+
+        vd_work_done(&out->work);
+        out->work = fresh;
+    }
+}
+
+static int settle_all(struct vd_answer *answer, bool repaired, struct vd_err *err)
+{
+    for (size_t i = 0; i < answer->files.n; i++) {
+        answer->files.v[i].was_repaired = repaired && answer->files.v[i].work.has_changes;
+        if (repaired && vd_work_settle(&answer->files.v[i].work, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* A repair that cannot be made leaves the findings of the check as the answer. */
+static int refuse_repair(struct vd_answer *answer, struct vd_err *err)
+{
+    for (size_t i = 0; i < answer->files.n; i++)
+        answer->files.v[i].work.has_changes = false;
+    answer->refusal = err->story;
+    return -1;
+}
+
+static int repair_all(struct vd_answer *answer, const struct vd_request *req, struct vd_err *err)
+{
+    struct vd_err why = VD_ERR_INIT;
+
+    if (prepare_all(answer, req, false, err) < 0)
+        return err->kind == VD_ERR_REFUSED ? refuse_repair(answer, err) : -1;
+    if (!has_changes(answer))
+        return 0;
+    if (preflight(answer, req, &why) < 0) {
+        /* Keeping what a shorter file cuts off may be what needs the room. */
+        forget_work(answer);
+        if (prepare_all(answer, req, true, err) < 0)
+            return -1;
+        if (!has_changes(answer))
+            return 0;
+        if (preflight(answer, req, err) < 0)
+            return refuse_repair(answer, err);
+    }
+    answer->is_verified = true;
+    if (!req->dry_run && commit(answer, req, err) < 0)
+        return refuse_repair(answer, err);
+    return settle_all(answer, true, err);
+}
+
+static int open_all(const char *path, const struct vd_request *req, struct vd_answer *answer,
+                    struct vd_err *err)
+{
+    struct vd_open_options open = req->open;
+
+    if (req->level && !req->dry_run)
+        open.flags |= BDRV_O_RDWR;
+    if (vd_open_chain(path, &open, !req->whole_chain, req->budget->chain_depth, &answer->chain, err) < 0)
+        return -1;
+    for (size_t i = 0; i < answer->chain.n; i++) {
+        struct vd_chain_link *link = &answer->chain.v[i];
+
+        if (add_file(link->bs->filename, link, req, &answer->files, err) < 0)
+            return -1;
+        answer->files.v[i].was_skipped = req->if_dirty && !is_dirty(link->bs);
+    }
+    return 0;
+}
+
+static int drop_clean_ones(struct vd_answer *answer)
+{
+    for (size_t i = 0; i < answer->files.n; i++)
+        if (!answer->files.v[i].was_skipped)
+            return 0;
+    return 1;
+}
+
+int vd_request_run(const char *path, const struct vd_request *req, struct vd_answer *answer,
+                   struct vd_err *err)
+{
+    *answer = (struct vd_answer){0};
+    if (open_all(path, req, answer, err) < 0)
+        return -1;
+    if (drop_clean_ones(answer))
+        return 0;
+    if (!req->level)
+        return prepare_all(answer, req, false, err);
+    return repair_all(answer, req, err);
+}
+
+void vd_answer_free(struct vd_answer *answer)
+{
+    for (size_t i = 0; i < answer->files.n; i++) {
+        struct vd_outcome *out = &answer->files.v[i];
+
+        /* A look through a journal has an overlay of its own over the file that the chain owns. */
+        if (out->work.file != out->bs->file)
+            bdrv_unref(out->work.file);
+        vd_work_done(&out->work);
+        free(out->undo_file);
+    }
+    vd_outcome_vec_done(&answer->files);
+    vd_chain_free(&answer->chain);
+}
+
+/* ---- undo */
+
+static struct vd_journal *find_undo(const char *path, const char *undo_file, bool writable,
+                                    enum vd_journal_state *state, struct vd_err *err)
+{
+    const unsigned wanted = UNFINISHED | (1u << VD_JOURNAL_COMMITTED);
+    struct vd_err why = VD_ERR_INIT;
+    vd_auto(vd_journal) journal = vd_journal_open(undo_file ? undo_file : path, writable, &why);
+
+    /* The argument may be the undo file itself. */
+    if (journal && vd_undofile_state(journal, state, err) == 0) {
+        if (wanted & (1u << *state))
+            return vd_take(&journal);
+        vd_fail(err, VD_ERR_REFUSED, 0, "%s: this repair has been taken back already",
+                undo_file ? undo_file : path);
+        return NULL;
+    }
+    if (undo_file) {
+        *err = why;
+        return NULL;
+    }
+    journal = vd_undofile_find(path, wanted, writable, state, err);
+    if (!journal && !err->kind)
+        vd_fail(err, VD_ERR_REFUSED, 0, "%s: no undo file that has not been taken back (%s.vdcheck-undo)",
+                path, path);
+    return vd_take(&journal);
+}
+
+/* A repair that is known by its file must not have been written to since, not even where the journal does not
+ * look. */
+static int refuse_changed(struct vd_journal *journal, struct BlockDriverState *file, struct vd_err *err)
+{
+    const struct stat *st = vd_file_stat(file);
+
+    if (vd_journal_get_number(journal, "ino", -1) != (int64_t)st->st_ino ||
+        vd_journal_get_number(journal, "dev", -1) != (int64_t)st->st_dev)
+        return 0; /* a copy: only its content can be judged */
+    if (vd_journal_get_number(journal, "mtime_s", 0) == (int64_t)st->st_mtim.tv_sec &&
+        vd_journal_get_number(journal, "mtime_ns", 0) == (int64_t)st->st_mtim.tv_nsec)
+        return 0;
+    return vd_fail(
+        err, VD_ERR_REFUSED, 0,
+        "%s: the file was written to after the repair; taking the repair back could destroy what was written",
+        file->filename);
+}
+
+struct undo_part {
+    struct vd_journal *journal;
+    struct BlockDriverState *file;
+};
+
+VD_VEC(undo_vec, struct undo_part)
+
+static int add_part(struct undo_vec *parts, struct vd_journal *journal, const char *image,
+                    enum vd_journal_state state, bool dry_run, struct vd_err *err)
+{
+    struct undo_part part = {.journal = journal};
+
+    part.file = vd_file_open(image, dry_run ? 0 : BDRV_O_RDWR, err);
+    if (!part.file)
+        return -1;
+    if (undo_vec_push(parts, part) < 0) {
+        bdrv_unref(part.file);
+        return vd_fail_memory(err);
+    }
+    if (state == VD_JOURNAL_COMMITTED && refuse_changed(journal, part.file, err) < 0)
+        return -1;
+    return vd_journal_verify(journal, part.file,
+                             state == VD_JOURNAL_COMMITTED ? VD_MATCH_NEW : VD_MATCH_EITHER, err);
+}
+
+static int add_members(struct undo_vec *parts, struct vd_journal *main_journal, enum vd_journal_state state,
+                       bool dry_run, struct vd_err *err)
+{
+    for (unsigned i = 0;; i++) {
+        char key[32];
+        vd_auto_mem char *path = NULL;
+        vd_auto_mem char *image = NULL;
+        vd_auto(vd_journal) journal = NULL;
+
+        snprintf(key, sizeof(key), "member%u", i);
+        path = vd_journal_get(main_journal, key);
+        if (!path)
+            return 0;
+        journal = vd_journal_open(path, !dry_run, err);
+        image = journal ? vd_journal_get(journal, "image") : NULL;
+        if (!journal || !image)
+            return journal ? vd_fail(err, VD_ERR_FORMAT, 0, "%s: the journal does not name its image", path)
+                           : -1;
+        if (add_part(parts, journal, image, state, dry_run, err) < 0) {
+            if (parts->n && parts->v[parts->n - 1].journal == journal)
+                (void)vd_take(&journal);
+            return -1;
+        }
+        (void)vd_take(&journal);
+    }
+}
+
+static int roll_all_back(struct undo_vec *parts, struct vd_err *err)
+{
+    if (vd_journal_set_state(parts->v[0].journal, VD_JOURNAL_UNDOING, err) < 0)
+        return -1;
+    for (size_t i = 0; i < parts->n; i++)
+        if (vd_journal_roll_back(parts->v[i].journal, parts->v[i].file, err) < 0)
+            return -1;
+    return vd_journal_set_state(parts->v[0].journal, VD_JOURNAL_UNDONE, err);
+}
+
+int vd_undo_run(const char *path, const char *undo_file, bool dry_run, struct vd_undo_answer *answer,
+                struct vd_err *err)
+{
+    enum vd_journal_state state = VD_JOURNAL_EMPTY;
+    struct undo_vec parts = {0};
+    struct vd_journal *journal;
+    vd_auto_mem char *main_path = NULL;
+    int rc;
+
+    *answer = (struct vd_undo_answer){0};
+    journal = find_undo(path, undo_file, !dry_run, &state, err);
+    if (!journal)
+        return -1;
+    answer->undo_file = strdup(vd_journal_path(journal));
+    main_path = vd_journal_get(journal, "main");
+    /* The image is where it was named; an undo file named alone knows its image. */
+    answer->image =
+        strcmp(path, vd_journal_path(journal)) == 0 ? vd_journal_get(journal, "image") : strdup(path);
+    if (main_path)
+        rc = vd_fail(err, VD_ERR_REFUSED, 0, "%s: part of the repair of a chain; take that back with %s",
+                     path, main_path);
+    else if (!answer->image)
+        rc = vd_fail(err, VD_ERR_FORMAT, 0, "%s: the journal does not name its image",
+                     vd_journal_path(journal));
+    else
+        rc = add_part(&parts, journal, answer->image, state, dry_run, err);
+    if (rc == 0)
+        rc = add_members(&parts, journal, state, dry_run, err);
+    if (rc == 0 && !dry_run)
+        rc = roll_all_back(&parts, err);
+    if (rc == 0 && !dry_run)
+        vd_undofile_remove_stub(answer->image);
+    for (size_t i = 0; i < parts.n; i++) {
+        bdrv_unref(parts.v[i].file);
+        if (parts.v[i].journal != journal)
+            vd_journal_close(parts.v[i].journal);
+    }
+    vd_journal_close(journal);
+    undo_vec_done(&parts);
+    return rc;
+}
+
+void vd_undo_answer_free(struct vd_undo_answer *answer)
+{
+    free(answer->image);
+    free(answer->undo_file);
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Check, repair, dry run and undo of the files that a user names: locks, interrupted repairs, journals on
+ * disk.
+ */
+#ifndef VD_REPAIR_H
+#define VD_REPAIR_H
+
+#include "formats/open.h"
+#include "repair/transaction.h"
+
+struct vd_request {
+    struct vd_open_options open; /* flags without BDRV_O_RDWR: this page adds it */
+    struct vd_budget *budget;
+    enum vd_level level; /* 0: check only */
+    bool dry_run;
+    bool whole_chain;
+    bool deep;
+    bool if_dirty;         /* only images whose own flag says that they were not closed cleanly */
+    const char *undo_file; /* NULL: beside the image */
+    bool drops_undo_file;  /* after the commit */
+    size_t places_kept;
+};
+
+/* One file of the request, base last. */
+struct vd_outcome {
+    struct vd_work work;
+    struct BlockDriverState *bs; /* format node, opened for checking; borrowed from the chain */
+    char *undo_file;             /* where the repair can be taken back from; NULL: none */
+    bool was_repaired;           /* written, or (dry run) would be */
+    bool is_unfinished;          /* an interrupted repair of it was found: it was looked at as finished */
+    bool was_skipped;            /* if_dirty, and it is not */
+};
+
+VD_VEC(vd_outcome_vec, struct vd_outcome)
+
+struct vd_answer {
+    struct vd_chain_vec chain;
+    struct vd_outcome_vec files;
+    bool is_verified;
+    const char *refusal; /* why no repair was made although some was possible; borrowed from err, or NULL */
+};
+
+/*
+ * Checks (and repairs) the image at path. 0: done, and the answer tells how it is; -1: it could not be done,
+ * the answer tells what was found so far, and the image is as it was (VD_ERR_BUSY, ...). The answer is to be
+ * freed in both cases.
+ */
+int vd_request_run(const char *path, const struct vd_request *req, struct vd_answer *answer,
+                   struct vd_err *err);
+void vd_answer_free(struct vd_answer *answer);
+
+struct vd_undo_answer {
+    char *image;
+    char *undo_file;
+    uint64_t records; /* blocks that were put back */
+};
+
+/*
+ * Takes back the newest repair of the image (or that of the undo file) that has not been taken back. dry_run:
+ * only tells whether it could. VD_ERR_REFUSED where the image is no longer as that repair left it; nothing is
+ * written then.
+ */
+int vd_undo_run(const char *path, const char *undo_file, bool dry_run, struct vd_undo_answer *answer,
+                struct vd_err *err);
+void vd_undo_answer_free(struct vd_undo_answer *answer);
+
+#endif

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "repair/salvage.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "formats/base/bytes.h"
+#include "formats/node/file.h"
+#include "repair/transaction.h"
+
+enum { PIECE = 1 << 20, RETRY = 4096, MOST_RANGES = 100000 };
+
+struct copy {
+    struct BlockDriverState *from, *to;
+    struct vd_salvage_answer *answer;
+    uint8_t *buf;
+    uint64_t unit; /* what one table entry decides, bytes */
+};
+
+static int note_lost(struct copy *c, uint64_t guest, uint64_t bytes, const struct vd_err *why,
+                     struct vd_err *err)
+{
+    struct vd_salvage_vec *ranges = &c->answer->ranges;
+    struct vd_salvage_range *last = ranges->n ? &ranges->v[ranges->n - 1] : NULL;
+    struct vd_salvage_range range = {.guest = guest, .bytes = bytes, .kind = VD_SALVAGE_LOST};
+
+    c->answer->lost += bytes;
+    if (last && last->guest + last->bytes == guest) {
+        last->bytes += bytes;
+        return 0;
+    }
+    if (ranges->n >= MOST_RANGES) {
+        c->answer->ranges_dropped++;
+        return 0;
+    }
+    snprintf(range.why, sizeof(range.why), "%.*s", (int)sizeof(range.why) - 1, why->story);
+    return vd_salvage_vec_push(ranges, range) < 0 ? vd_fail_memory(err) : 0;
+}
+
+static int write_out(struct copy *c, uint64_t guest, const uint8_t *bytes, uint64_t n, struct vd_err *err)
+{
+    if (vd_is_zero(bytes, n))
+        return 0;
+    c->answer->copied += n;
+    return bdrv_pwrite(c->to, (int64_t)guest, (int64_t)n, bytes, VD_STAGE_NEW, err);
+}
+
+/* A piece that cannot be read as a whole is read in small ones, so that one bad sector costs no more than it
+ * must. */
+static int copy_bytes(struct copy *c, uint64_t guest, uint64_t bytes, uint64_t step, struct vd_err *err)
+{
+    for (uint64_t done = 0; done < bytes;) {
+        uint64_t n = vd_min(step, bytes - done);
+        struct vd_err why = VD_ERR_INIT;
+
+        if (bdrv_pread(c->from, (int64_t)(guest + done), (int64_t)n, c->buf, &why) == 0) {
+            if (write_out(c, guest + done, c->buf, n, err) < 0)
+                return -1;
+        } else if (why.kind == VD_ERR_CANCELLED) {
+            *err = why;
+            return -1;
+        } else if (step > RETRY) {
+            if (copy_bytes(c, guest + done, n, RETRY, err) < 0)
+                return -1;
+        } else if (note_lost(c, guest + done, n, &why, err) < 0) {
+            return -1;
+        }
+        done += n;
+    }
+    return 0;
+}
+
+static int copy_all(struct copy *c, struct vd_budget *budget, struct vd_err *err)
+{
+    uint64_t size = c->answer->size;
+
+    for (uint64_t at = 0; at < size;) {
+        struct vd_err why = VD_ERR_INIT;
+        int64_t pnum = 0;
+        int status = bdrv_block_status(c->from, (int64_t)at, (int64_t)(size - at), &pnum, NULL, &why);
+        uint64_t n = (uint64_t)pnum;
+
+        if (vd_budget_go_on(budget, err) < 0)
+            return -1;
+        vd_budget_progress(budget, "copied MiB", at >> 20, size >> 20);
+        if (status < 0) {
+            n = vd_min(c->unit - at % c->unit, size - at);
+            if (note_lost(c, at, n, &why, err) < 0)
+                return -1;
+        } else if (!(status & BDRV_BLOCK_ZERO)) {
+            n = vd_min(n, PIECE);
+            if (copy_bytes(c, at, n, PIECE, err) < 0)
+                return -1;
+        }
+        at += n;
+    }
+    return 0;
+}
+
+/* Opens the image as the repair of a level would leave it. NULL where that is no use; *err says why. */
+static struct BlockDriverState *open_repaired(struct BlockDriverState *file, const struct BlockDriver *drv,
+                                              enum vd_level level, struct vd_budget *budget,
+                                              struct vd_work *work, struct vd_err *err)
+{
+    struct vd_transaction_options opts = {.plan = {.level = level}, .budget = budget};
+
+    *work = (struct vd_work){.file = file, .drv = drv};
+    if (drv->bdrv_co_check && vd_work_prepare(work, &opts, err) < 0 && err->kind != VD_ERR_REFUSED)
+        return NULL;
+    return bdrv_open_node(drv, work->overlay && work->has_changes ? work->overlay : file, 0, err);
+}
+
+/* The image as it is, if it opens; else through the proven repair, else through the one that chooses. */
+static struct BlockDriverState *open_somehow(struct BlockDriverState *file, const struct BlockDriver *drv,
+                                             struct vd_budget *budget, struct vd_work *work, bool *is_guessed,
+                                             struct vd_err *err)
+{
+    static const enum vd_level levels[] = {VD_LEVEL_SAFE, VD_LEVEL_ALL};
+    struct BlockDriverState *bs = bdrv_open_node(drv, file, 0, err);
+
+    for (size_t i = 0; !bs && i < VD_ARRAY_SIZE(levels); i++) {
+        vd_work_done(work);
+        bs = open_repaired(file, drv, levels[i], budget, work, err);
+        *is_guessed = bs && levels[i] == VD_LEVEL_ALL;
+    }
+    return bs;
+}
+
+static struct BlockDriverState *make_output(const char *output, const struct BlockDriver *drv, uint64_t size,
+                                            struct vd_err *err)
+{
+    vd_auto(BlockDriverState) file = vd_file_create(output, false, err);
+    struct vd_create_options create = {.size = (int64_t)size};
+
+    if (!file)
+        return NULL;
+    if (drv->bdrv_co_create(file, &create, err) < 0) {
+        (void)unlink(output);
+        return NULL;
+    }
+    return bdrv_open_node(drv, file, BDRV_O_RDWR, err);
+}
+
+static int run_copy(struct copy *c, struct vd_budget *budget, struct vd_err *err)
+{
+    struct BlockDriverInfo info = {0};
+    int rc;
+
+    c->unit = c->from->drv->bdrv_get_info && c->from->drv->bdrv_get_info(c->from, &info, NULL) == 0 &&
+                      info.cluster_size
+                  ? (uint64_t)info.cluster_size
+                  : RETRY;
+    c->buf = malloc(PIECE);
+    if (!c->buf)
+        return vd_fail_memory(err);
+    rc = copy_all(c, budget, err);
+    free(c->buf);
+    if (rc < 0)
+        return -1;
+    return bdrv_flush(c->to->file, err) < 0 || bdrv_inactivate(c->to, err) < 0 ? -1 : 0;
+}
+
+int vd_salvage(const char *path, const char *output, const struct BlockDriver *drv,
+               const struct vd_open_options *opts, struct vd_budget *budget, struct vd_salvage_answer *answer,
+               struct vd_err *err)
+{
+    vd_auto(BlockDriverState) file = vd_open_file(path, opts, err);
+    vd_auto(BlockDriverState) from = NULL;
+    vd_auto(BlockDriverState) to = NULL;
+    const struct BlockDriver *from_drv;
+    struct vd_err why = VD_ERR_INIT;
+    struct vd_work work = {0};
+    struct copy c = {.answer = answer};
+    int score, rc = -1;
+
+    *answer = (struct vd_salvage_answer){0};
+    if (!file)
+        return -1;
+    from_drv = vd_choose_driver(file, opts->format, &score, err);
+    if (!from_drv)
+        return -1;
+    from = open_somehow(file, from_drv, budget, &work, &answer->is_guessed, err);
+    if (from) {
+        /* Without its backing file, what the image itself holds comes out. */
+        (void)vd_open_backing(from, opts, &why);
+        answer->size = (uint64_t)from->total_bytes;
+        to = make_output(output, drv, answer->size, err);
+    }
+    if (to) {
+        c.from = from;
+        c.to = to;
+        rc = run_copy(&c, budget, err);
+        if (rc < 0)
+            (void)unlink(output);
+    }
+    vd_work_done(&work);
+    return rc;
+}
+
+void vd_salvage_answer_free(struct vd_salvage_answer *answer)
+{
+    vd_salvage_vec_done(&answer->ranges);
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Copying all guest data that can be read out of a damaged image into a new, clean one.
+ *
+ * The image itself is never written. Where its header is broken it is read through the repair that would be
+ * made.
+ */
+#ifndef VD_SALVAGE_H
+#define VD_SALVAGE_H
+
+#include "formats/open.h"
+
+enum vd_salvage_kind {
+    VD_SALVAGE_LOST,    /* could not be read; zeroes stand in the new image */
+    VD_SALVAGE_GUESSED, /* read through a repair that chooses */
+};
+
+struct vd_salvage_range {
+    uint64_t guest, bytes;
+    enum vd_salvage_kind kind;
+    char why[160];
+};
+
+VD_VEC(vd_salvage_vec, struct vd_salvage_range)
+
+struct vd_salvage_answer {
+    uint64_t size;   /* guest bytes */
+    uint64_t copied; /* data */
+    uint64_t lost;   /* guest bytes */
+    bool is_guessed; /* all was read through a repair that chooses */
+    struct vd_salvage_vec ranges;
+    size_t ranges_dropped; /* beyond the bound of the list */
+};
+
+/* Copies the disk of the image at path into a new file `output` of the driver `drv`. 0 also where something
+ * was lost. */
+int vd_salvage(const char *path, const char *output, const struct BlockDriver *drv,
+               const struct vd_open_options *opts, struct vd_budget *budget, struct vd_salvage_answer *answer,
+               struct vd_err *err);
+void vd_salvage_answer_free(struct vd_salvage_answer *answer);
+
+#endif

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "repair/transaction.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "formats/node/overlay.h"
+#include "repair/verify.h"
+
+/* Each round fixes one class of damage and walks anew; more than these are needed by nothing that gets
+ * better. */
+enum { MOST_ROUNDS = 16 };
+
+/* ---- what may be written */
+
+struct gatekeeper {
+    struct vd_usemap *map; /* of the round that runs; NULL before its walk */
+};
+
+/*
+ * A repair writes into metadata, into clusters that nobody claims, and behind the end of the file. A write
+ * into a data cluster would be a bug of ours, and ends the repair before anything reaches the image.
+ */
+static int may_write(void *opaque, int64_t offset, int64_t bytes, struct vd_err *err)
+{
+    struct gatekeeper *keeper = opaque;
+    unsigned bits;
+
+    if (!keeper->map)
+        return offset + bytes <= VD_OVERLAY_BLOCK
+                   ? 0
+                   : vd_fail(err, VD_ERR_REFUSED, 0,
+                             "a repair wrote to 0x%" PRIx64 " before the image was walked", (uint64_t)offset);
+    bits = vd_usemap_cluster_bits(keeper->map);
+    for (uint64_t c = (uint64_t)offset >> bits; c <= (uint64_t)(offset + bytes - 1) >> bits; c++)
+        if (c < vd_usemap_clusters(keeper->map) && vd_usemap_kind(keeper->map, c, NULL) == VD_KIND_DATA)
+            return vd_fail(err, VD_ERR_REFUSED, 0, "a repair wrote to the data cluster at 0x%" PRIx64,
+                           c << bits);
+    return 0;
+}
+
+/* ---- checks and rounds */
+
+static int check(struct vd_work *work, struct BlockDriverState *below,
+                 const struct vd_transaction_options *opts, vd_decide_fn *decide, struct vd_plan *plan,
+                 struct vd_usemap **current, struct vd_check_result *result, struct vd_err *err)
+{
+    vd_auto(BlockDriverState) bs = bdrv_open_node(work->drv, below, BDRV_O_CHECK, err);
+    struct vd_check_options check_opts = {
+        .budget = opts->budget,
+        .keeps_keys = true,
+        .places_kept = opts->places_kept,
+        .decide = decide,
+        .decide_opaque = plan,
+        .kept_leaks = work->kept_leaks.n ? &work->kept_leaks : NULL,
+        .given_up = work->given_up.n ? &work->given_up : NULL,
+        .link = work->link,
+        .whole_chain = opts->whole_chain,
+        .flags = plan->flags & VD_EVIDENCE,
+        .current_map = current,
+    };
+
+    if (current)
+        *current = NULL;
+    *result = (struct vd_check_result){0};
+    if (!bs)
+        return -1;
+    return vd_check_run(bs, &check_opts, result, err);
+}
+
+static int run_rounds(struct vd_work *work, const struct vd_transaction_options *opts, struct vd_plan *plan,
+                      struct vd_err *err)
+{
+    struct gatekeeper keeper = {0};
+    int rc = 0;
+
+    vd_overlay_ask(work->overlay, may_write, &keeper);
+    for (unsigned round = 0; round < MOST_ROUNDS; round++) {
+        struct vd_check_result result;
+        bool has_changed;
+
+        rc = check(work, work->overlay, opts, vd_plan_decide, plan, &keeper.map, &result, err);
+        has_changed = result.has_changed;
+        if (rc == 0 && vd_runs_add_all(&work->given_up, &result.given_up) < 0)
+            rc = vd_fail_memory(err);
+        if (rc == 0 && result.ledger) {
+            plan->flags |= result.ledger->flags & VD_EVIDENCE;
+            rc = vd_ledger_merge(work->before.ledger, result.ledger, err);
+        }
+        keeper.map = NULL;
+        vd_check_result_free(&result);
+        work->has_changes |= has_changed;
+        if (rc < 0 || !has_changed)
+            break;
+    }
+    vd_overlay_ask(work->overlay, NULL, NULL);
+    return rc;
+}
+
+static bool has_something_to_fix(const struct vd_ledger *ledger, enum vd_level level)
+{
+    for (size_t i = 0; i < ledger->groups.n; i++)
+        if (ledger->groups.v[i]->level <= level)
+            return true;
+    return false;
+}
+
+int vd_work_prepare(struct vd_work *work, const struct vd_transaction_options *opts, struct vd_err *err)
+{
+    struct vd_plan plan = opts->plan;
+    struct vd_verify_input verify;
+
+    if (check(work, work->file, opts, NULL, &plan, NULL, &work->before, err) < 0)
+        return -1;
+    plan.flags |= work->before.ledger->flags;
+    if (!has_something_to_fix(work->before.ledger, plan.level))
+        return 0;
+    work->overlay = vd_overlay_new(work->file, opts->spill_dir, err);
+    if (!work->overlay || run_rounds(work, opts, &plan, err) < 0)
+        return -1;
+    work->has_evidence = plan.flags & VD_EVIDENCE;
+    if (!work->has_changes)
+        return 0;
+    if (check(work, work->overlay, opts, NULL, &plan, NULL, &work->after, err) < 0)
+        return -1;
+    vd_ledger_settle(work->before.ledger);
+    verify = (struct vd_verify_input){
+        .file = work->file,
+        .overlay = work->overlay,
+        .drv = work->drv,
+        .before = &work->before,
+        .after = &work->after,
+        .given_up = &work->given_up,
+        .budget = opts->budget,
+    };
+    return vd_verify(&verify, err);
+}
+
+int vd_work_write_journal(struct vd_work *work, struct vd_journal *journal, struct vd_budget *budget,
+                          struct vd_err *err)
+{
+    work->journal = journal;
+    if (vd_journal_fill(journal, work->file, work->overlay, budget, &work->writes, &work->bytes_written,
+                        err) < 0)
+        return -1;
+    /* A second repair must not take what this one kept. */
+    if (work->has_evidence && work->after.cluster_size && work->after.ledger->leaked.n)
+        return vd_journal_keep_leaks(journal, &work->after.ledger->leaked, work->after.cluster_size, err);
+    return 0;
+}
+
+int vd_work_apply(struct vd_work *work, struct vd_err *err)
+{
+    return vd_journal_roll_forward(work->journal, work->file, err);
+}
+
+/* ---- what was fixed */
+
+static uint64_t count_of(const struct vd_ledger *ledger, const struct vd_group *like)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < ledger->groups.n; i++)
+        if (ledger->groups.v[i]->kind == like->kind && ledger->groups.v[i]->severity == like->severity)
+            n += ledger->groups.v[i]->count;
+    return n;
+}
+
+/* What is left of a kind is taken from the groups whose repair is hardest. */
+static void settle_kind(struct vd_ledger *before, const struct vd_group *like, uint64_t left)
+{
+    for (enum vd_level level = VD_LEVEL_NONE; level >= VD_LEVEL_LEAKS; level--)
+        for (size_t i = 0; i < before->groups.n; i++) {
+            struct vd_group *group = before->groups.v[i];
+            uint64_t stays;
+
+            if (group->kind != like->kind || group->severity != like->severity || group->level != level)
+                continue;
+            stays = vd_min(left, group->count);
+            group->fixed = group->count - stays;
+            left -= stays;
+        }
+}
+
+int vd_work_settle(struct vd_work *work, struct vd_err *err)
+{
+    struct vd_ledger *before = work->before.ledger;
+
+    if (!work->has_changes)
+        return 0;
+    for (size_t i = 0; i < before->groups.n; i++)
+        settle_kind(before, before->groups.v[i], count_of(work->after.ledger, before->groups.v[i]));
+    /* What nobody could see before is part of the report as well. */
+    if (vd_ledger_merge(before, work->after.ledger, err) < 0)
+        return -1;
+    work->before.clusters = work->after.clusters;
+    work->before.image_end = work->after.image_end;
+    work->before.cluster_size = work->after.cluster_size;
+    return 0;
+}
+
+void vd_work_done(struct vd_work *work)
+{
+    if (work->journal)
+        vd_journal_close(work->journal);
+    bdrv_unref(work->overlay);
+    vd_check_result_free(&work->before);
+    vd_check_result_free(&work->after);
+    vd_runs_done(&work->kept_leaks);
+    vd_runs_done(&work->given_up);
+    work->journal = NULL;
+    work->overlay = NULL;
+}

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "repair/undofile.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MOST_FILES = 10000, MOST_PATH = 4096 };
+
+static char *name_of(const char *image, unsigned i)
+{
+    char *name = NULL;
+    int n = i ? asprintf(&name, "%s.vdcheck-undo.%u", image, i) : asprintf(&name, "%s.vdcheck-undo", image);
+
+    return n < 0 ? NULL : name;
+}
+
+static bool is_there(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0;
+}
+
+/* How many names are taken, without a gap from the first on. */
+static unsigned count_files(const char *image)
+{
+    unsigned n = 0;
+
+    for (; n < MOST_FILES; n++) {
+        vd_auto_mem char *name = name_of(image, n);
+
+        if (!name || !is_there(name))
+            break;
+    }
+    return n;
+}
+
+char *vd_undofile_next(const char *image, struct vd_err *err)
+{
+    char *name = name_of(image, count_files(image));
+
+    if (!name)
+        vd_fail_memory(err);
+    return name;
+}
+
+char *vd_undofile_stub(const char *image, struct vd_err *err)
+{
+    char *name = NULL;
+
+    if (asprintf(&name, "%s.vdcheck-stub", image) < 0) {
+        vd_fail_memory(err);
+        return NULL;
+    }
+    return name;
+}
+
+int vd_undofile_write_stub(const char *image, const char *journal, struct vd_err *err)
+{
+    vd_auto_mem char *stub = vd_undofile_stub(image, err);
+    vd_auto_mem char *real = realpath(journal, NULL);
+    const char *path = real ? real : journal;
+    ssize_t len = (ssize_t)strlen(path);
+    int fd;
+
+    if (!stub)
+        return -1;
+    fd = open(stub, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+    if (fd < 0)
+        return vd_fail(err, VD_ERR_IO, errno, "%s: cannot name the undo file here", stub);
+    if (write(fd, path, (size_t)len) != len || fsync(fd) < 0) {
+        int errnum = errno;
+
+        close(fd);
+        return vd_fail(err, VD_ERR_IO, errnum, "%s: cannot name the undo file here", stub);
+    }
+    close(fd);
+    return 0;
+}
+
+void vd_undofile_remove_stub(const char *image)
+{
+    vd_auto_mem char *stub = vd_undofile_stub(image, NULL);
+
+    if (stub)
+        (void)unlink(stub);
+}
+
+/* What the stub names; NULL where there is none. */
+static char *read_stub(const char *image)
+{
+    vd_auto_mem char *stub = vd_undofile_stub(image, NULL);
+    char path[MOST_PATH];
+    ssize_t n;
+    int fd = stub ? open(stub, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1;
+
+    if (fd < 0)
+        return NULL;
+    n = read(fd, path, sizeof(path) - 1);
+    close(fd);
+    return n > 0 ? strndup(path, (size_t)n) : NULL;
+}
+
+int vd_undofile_state(struct vd_journal *journal, enum vd_journal_state *state, struct vd_err *err)
+{
+    vd_auto_mem char *main_path = vd_journal_get(journal, "main");
+    vd_auto(vd_journal) main_journal = NULL;
+
+    if (!main_path)
+        return vd_journal_state(journal, state, err);
+    *state = VD_JOURNAL_EMPTY;
+    if (!is_there(main_path))
+        return 0;
+    main_journal = vd_journal_open(main_path, false, err);
+    return main_journal ? vd_journal_state(main_journal, state, err) : -1;
+}
+
+static struct vd_journal *open_if(const char *path, unsigned wanted, bool writable,
+                                  enum vd_journal_state *state, struct vd_err *err)
+{
+    vd_auto(vd_journal) journal = vd_journal_open(path, writable, err);
+
+    if (!journal || vd_undofile_state(journal, state, err) < 0)
+        return NULL;
+    return wanted & (1u << *state) ? vd_take(&journal) : NULL;
+}
+
+struct vd_journal *vd_undofile_find(const char *image, unsigned wanted, bool writable,
+                                    enum vd_journal_state *state, struct vd_err *err)
+{
+    vd_auto_mem char *elsewhere = read_stub(image);
+    struct vd_journal *found;
+
+    *err = (struct vd_err)VD_ERR_INIT;
+    if (elsewhere && is_there(elsewhere)) {
+        found = open_if(elsewhere, wanted, writable, state, err);
+        if (found || err->kind)
+            return found;
+    }
+    for (unsigned i = count_files(image); i > 0; i--) {
+        vd_auto_mem char *name = name_of(image, i - 1);
+
+        if (!name) {
+            vd_fail_memory(err);
+            return NULL;
+        }
+        found = open_if(name, wanted, writable, state, err);
+        if (found || err->kind)
+            return found;
+    }
+    return NULL;
+}
+
+int vd_undofile_kept_leaks(const char *image, struct vd_runs *clusters, struct vd_err *err)
+{
+    for (unsigned i = count_files(image); i > 0; i--) {
+        vd_auto_mem char *name = name_of(image, i - 1);
+        enum vd_journal_state state;
+        struct vd_err why = VD_ERR_INIT;
+        uint64_t cluster_size;
+        vd_auto(vd_journal) journal =
+            name ? open_if(name, 1u << VD_JOURNAL_COMMITTED, false, &state, &why) : NULL;
+
+        if (why.kind) {
+            *err = why;
+            return -1;
+        }
+        if (journal && vd_journal_kept_leaks(journal, clusters, &cluster_size, err) < 0)
+            return -1;
+    }
+    vd_runs_settle(clusters);
+    return 0;
+}
+
+void vd_undofile_sweep(const char *image)
+{
+    /* Only the newest can be one that a signal or a crash cut off before it was prepared. */
+    unsigned n = count_files(image);
+    vd_auto_mem char *name = n ? name_of(image, n - 1) : NULL;
+    enum vd_journal_state state;
+    struct vd_err ignored = VD_ERR_INIT;
+    vd_auto(vd_journal) journal =
+        name ? open_if(name, 1u << VD_JOURNAL_EMPTY, false, &state, &ignored) : NULL;
+
+    if (journal)
+        (void)unlink(name);
+}

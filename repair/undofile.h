@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Where journals lie, and which one belongs to an image.
+ *
+ *     IMAGE.vdcheck-undo, IMAGE.vdcheck-undo.1, ...   beside the image, the highest number the newest
+ *     IMAGE.vdcheck-stub                              names a journal that lies elsewhere, while a repair is
+ * under way
+ */
+#ifndef VD_UNDOFILE_H
+#define VD_UNDOFILE_H
+
+#include "repair/journal.h"
+
+/* The next free name beside the image; malloc'd. NULL: no memory, or ten thousand of them are there. */
+char *vd_undofile_next(const char *image, struct vd_err *err);
+
+/* The stub's name; malloc'd. */
+char *vd_undofile_stub(const char *image, struct vd_err *err);
+
+/* Names the journal in a stub beside the image, durably. */
+int vd_undofile_write_stub(const char *image, const char *journal, struct vd_err *err);
+void vd_undofile_remove_stub(const char *image);
+
+/*
+ * The newest journal of the image in one of the wanted states (bits 1 << VD_JOURNAL_...), opened. NULL and no
+ * error (err->kind is VD_ERR_NONE) where there is none. The state is that of the transaction: for a member of
+ * a chain it is read from the main journal.
+ */
+struct vd_journal *vd_undofile_find(const char *image, unsigned wanted, bool writable,
+                                    enum vd_journal_state *state, struct vd_err *err);
+
+/* The state of the transaction that a journal belongs to. */
+int vd_undofile_state(struct vd_journal *journal, enum vd_journal_state *state, struct vd_err *err);
+
+/* The evidence that repairs not taken back have left; 0 also where there is none. */
+int vd_undofile_kept_leaks(const char *image, struct vd_runs *clusters, struct vd_err *err);
+
+/* Removes journals that were never prepared. */
+void vd_undofile_sweep(const char *image);
+
+#endif

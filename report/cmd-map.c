@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * vdcheck map IMAGE: what the clusters of the file hold, drawn as a strip and listed as runs.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checker/store.h"
+#include "formats/base/text.h"
+#include "report/cli.h"
+#include "report/render.h"
+
+enum { STRIP = 64, STRIP_ROWS = 8, RUNS_SHOWN = 40 };
+
+struct map_run {
+    uint64_t first, count;
+    enum vd_kind kind;
+    unsigned refs;
+};
+
+VD_VEC(map_run_vec, struct map_run)
+
+static int keep_run(void *opaque, uint64_t first, uint64_t count, enum vd_kind kind, unsigned refs)
+{
+    return map_run_vec_push(opaque, (struct map_run){first, count, kind, refs});
+}
+
+static const char *kind_text(const struct map_run *run)
+{
+    if (run->kind == VD_KIND_FREE)
+        return "leaked";
+    return vd_kind_name(run->kind);
+}
+
+/* What weighs most in a cell decides its letter; damage beats everything. */
+static char letter_of(const uint64_t *bytes, bool shared)
+{
+    static const char letters[VD_KINDS_END] = {[VD_KIND_FREE] = '.',
+                                               [VD_KIND_HEADER] = 'H',
+                                               [VD_KIND_L1] = '1',
+                                               [VD_KIND_L2] = '2',
+                                               [VD_KIND_DATA] = '#'};
+    enum vd_kind most = VD_KIND_FREE;
+
+    if (shared)
+        return '!';
+    for (enum vd_kind k = 0; k < VD_KINDS_END; k++)
+        if (bytes[k] > bytes[most])
+            most = k;
+    /* A table is small, and what people look for. */
+    for (enum vd_kind k = VD_KIND_HEADER; k < VD_KIND_DATA; k++)
+        if (bytes[k])
+            most = k;
+    return letters[most];
+}
+
+static void draw(const struct map_run_vec *runs, uint64_t clusters)
+{
+    uint64_t cells = clusters < STRIP * STRIP_ROWS ? clusters : STRIP * STRIP_ROWS;
+    size_t r = 0;
+
+    printf("\n  H header   1 L1 table   2 L2 table   # data   . leaked   ! claimed more than once\n\n");
+    for (uint64_t cell = 0; cell < cells; cell++) {
+        uint64_t from = (uint64_t)((unsigned __int128)clusters * cell / cells),
+                 to = (uint64_t)((unsigned __int128)clusters * (cell + 1) / cells), bytes[VD_KINDS_END] = {0};
+        bool shared = false;
+
+        while (r < runs->n && runs->v[r].first + runs->v[r].count <= from)
+            r++;
+        for (size_t k = r; k < runs->n && runs->v[k].first < to; k++) {
+            uint64_t a = vd_max(from, runs->v[k].first), b = vd_min(to, runs->v[k].first + runs->v[k].count);
+
+            bytes[runs->v[k].kind] += b - a;
+            shared |= runs->v[k].refs > 1;
+        }
+        if (cell % STRIP == 0)
+            fputs("  ", stdout);
+        putchar(letter_of(bytes, shared));
+        if (cell % STRIP == STRIP - 1 || cell + 1 == cells)
+            putchar('\n');
+    }
+}
+
+static void print_sums(const struct map_run_vec *runs, uint64_t cluster_size)
+{
+    uint64_t sums[VD_KINDS_END] = {0};
+    char size[VD_TEXT_SIZE_MAX];
+
+    for (size_t i = 0; i < runs->n; i++)
+        sums[runs->v[i].kind] += runs->v[i].count;
+    putchar('\n');
+    for (enum vd_kind k = 0; k < VD_KINDS_END; k++) {
+        struct map_run run = {.kind = k};
+
+        if (sums[k])
+            printf("  %-10s %12" PRIu64 " clusters  %12s\n", kind_text(&run), sums[k],
+                   vd_text_size(size, sums[k] * cluster_size));
+    }
+}
+
+static void print_runs(const struct map_run_vec *runs, uint64_t cluster_size, bool all)
+{
+    size_t shown = all ? runs->n : vd_min(runs->n, RUNS_SHOWN);
+    char size[VD_TEXT_SIZE_MAX];
+
+    printf("\n  %-18s %-18s %12s  %-10s %s\n", "from", "to", "", "kind", "references");
+    for (size_t i = 0; i < shown; i++) {
+        const struct map_run *run = &runs->v[i];
+
+        printf("  0x%-16" PRIx64 " 0x%-16" PRIx64 " %12s  %-10s %s\n", run->first * cluster_size,
+               (run->first + run->count) * cluster_size - 1, vd_text_size(size, run->count * cluster_size),
+               kind_text(run),
+               run->refs > 1 ? "more than one"
+               : run->refs   ? "1"
+                             : "0");
+    }
+    if (shown < runs->n)
+        printf("  ... %zu runs more (--verbose lists them)\n", runs->n - shown);
+}
+
+static json_t *runs_json(const struct map_run_vec *runs, uint64_t cluster_size)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < runs->n; i++) {
+        const struct map_run *run = &runs->v[i];
+        json_t *o = json_object();
+
+        json_object_set_new(o, "offset", vd_json_number(run->first * cluster_size));
+        json_object_set_new(o, "bytes", vd_json_number(run->count * cluster_size));
+        json_object_set_new(o, "kind", json_string(kind_text(run)));
+        json_object_set_new(o, "refs", vd_json_number(run->refs));
+        json_array_append_new(list, o);
+    }
+    return list;
+}
+
+static void print_json(const struct vd_cli *cli, const struct vd_outcome *out, const struct map_run_vec *runs)
+{
+    const struct vd_check_result *result = &out->work.before;
+    json_t *o = json_object();
+
+    vd_json_set_text(o, "path", cli->words[0], strlen(cli->words[0]));
+    json_object_set_new(o, "format", json_string(out->bs->drv->format_name));
+    json_object_set_new(o, "cluster_size", vd_json_number(result->cluster_size));
+    json_object_set_new(o, "complete", json_boolean(!result->map_is_incomplete));
+    json_object_set_new(o, "runs", runs_json(runs, result->cluster_size));
+    vd_json_print(stdout, o);
+}
+
+static int show(const struct vd_cli *cli, struct vd_outcome *out)
+{
+    struct vd_check_result *result = &out->work.before;
+    struct map_run_vec runs = {0};
+    char path[4096];
+
+    if (!result->map) {
+        fprintf(stderr, "vdcheck: %s: no walk was possible, so there is no map (`vdcheck %s` says why)\n",
+                cli->words[0], cli->words[0]);
+        return VD_EXIT_ERROR;
+    }
+    if (vd_usemap_each_run(result->map, keep_run, &runs) < 0) {
+        map_run_vec_done(&runs);
+        return VD_EXIT_ERROR;
+    }
+    if (cli->output == VD_OUTPUT_JSON) {
+        print_json(cli, out, &runs);
+    } else {
+        printf("%s: %s%s\n", vd_text_escape(path, sizeof(path), cli->words[0], strlen(cli->words[0])),
+               out->bs->drv->format_name,
+               result->map_is_incomplete ? "; INCOMPLETE: what looks leaked may be used" : "");
+        draw(&runs, vd_usemap_clusters(result->map));
+        print_sums(&runs, result->cluster_size);
+        print_runs(&runs, result->cluster_size, cli->verbose);
+    }
+    map_run_vec_done(&runs);
+    return 0;
+}
+
+int vd_cmd_map(struct vd_cli *cli)
+{
+    struct vd_progress progress = {0};
+    struct vd_budget budget = vd_cli_budget(cli, &progress);
+    struct vd_request req = {.open = vd_cli_open_options(cli, 0), .budget = &budget};
+    struct vd_answer answer;
+    struct vd_err err = VD_ERR_INIT;
+    int status = 0;
+
+    if (cli->words_n != 1)
+        return vd_cli_usage(cli, "one image expected");
+    progress.image = cli->words[0];
+    if (vd_request_run(cli->words[0], &req, &answer, &err) < 0)
+        status = vd_cli_fail(&err);
+    else
+        status = show(cli, &answer.files.v[0]);
+    vd_progress_clear(&progress);
+    if (status == 0 && cli->map) {
+        struct vd_outcome *out = &answer.files.v[0];
+
+        if (vd_store_image(cli->map, out->bs, &out->work.before,
+                           vd_status_name(vd_status_of(out, &err, false)), NULL, &err) < 0)
+            status = vd_cli_fail(&err);
+    }
+    vd_answer_free(&answer);
+    return status;
+}

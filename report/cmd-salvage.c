@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * vdcheck salvage [-f NAME] [-O NAME] IMAGE OUTPUT
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "formats/base/text.h"
+#include "formats/registry.h"
+#include "repair/salvage.h"
+#include "report/cli.h"
+#include "report/render.h"
+
+enum { RANGES_SHOWN = 20 };
+
+static void print_json(const struct vd_cli *cli, const struct vd_salvage_answer *answer)
+{
+    json_t *o = json_object(), *lost = json_array();
+
+    vd_json_set_text(o, "path", cli->words[0], strlen(cli->words[0]));
+    vd_json_set_text(o, "output", cli->words[1], strlen(cli->words[1]));
+    json_object_set_new(o, "virtual_size", vd_json_number(answer->size));
+    json_object_set_new(o, "copied_bytes", vd_json_number(answer->copied));
+    json_object_set_new(o, "lost_bytes", vd_json_number(answer->lost));
+    json_object_set_new(o, "guessed", json_boolean(answer->is_guessed));
+    for (size_t i = 0; i < answer->ranges.n; i++) {
+        const struct vd_salvage_range *range = &answer->ranges.v[i];
+        json_t *r = json_object();
+
+        json_object_set_new(r, "guest_offset", vd_json_number(range->guest));
+        json_object_set_new(r, "bytes", vd_json_number(range->bytes));
+        vd_json_set_text(r, "why", range->why, strlen(range->why));
+        json_array_append_new(lost, r);
+    }
+    json_object_set_new(o, "lost", lost);
+    vd_json_print(stdout, o);
+}
+
+static void print_human(const struct vd_cli *cli, const struct vd_salvage_answer *answer)
+{
+    size_t shown = cli->verbose ? answer->ranges.n : vd_min(RANGES_SHOWN, answer->ranges.n);
+    char size[VD_TEXT_SIZE_MAX], copied[VD_TEXT_SIZE_MAX], lost[VD_TEXT_SIZE_MAX], name[4096], why[700];
+
+    printf("%s: disk of %s, %s of data copied, %s lost%s\n",
+           vd_text_escape(name, sizeof(name), cli->words[1], strlen(cli->words[1])),
+           vd_text_size(size, answer->size), vd_text_size(copied, answer->copied),
+           vd_text_size(lost, answer->lost),
+           answer->is_guessed ? "; read through a repair that chooses: all of it is a guess" : "");
+    for (size_t i = 0; i < shown; i++) {
+        const struct vd_salvage_range *range = &answer->ranges.v[i];
+
+        printf("  lost: %s at 0x%" PRIx64 ": %s\n", vd_text_size(size, range->bytes), range->guest,
+               vd_text_escape(why, sizeof(why), range->why, strlen(range->why)));
+    }
+    if (shown < answer->ranges.n)
+        printf("  ... %zu ranges more (--verbose lists them)\n", answer->ranges.n - shown);
+    if (answer->lost)
+        printf("  zeroes stand for what was lost\n");
+}
+
+int vd_cmd_salvage(struct vd_cli *cli)
+{
+    const struct BlockDriver *drv = vd_driver_by_name(cli->output_format ? cli->output_format : "raw");
+    struct vd_open_options opts = vd_cli_open_options(cli, 0);
+    struct vd_progress progress = {0};
+    struct vd_budget budget = vd_cli_budget(cli, &progress);
+    struct vd_salvage_answer answer;
+    struct vd_err err = VD_ERR_INIT;
+    int status = 0;
+
+    if (cli->words_n != 2)
+        return vd_cli_usage(cli, "an image and an output file expected");
+    if (!drv || !drv->bdrv_co_create)
+        return vd_cli_usage(cli, "-O %s: no format that can be created", cli->output_format);
+    if (cli->snapshot)
+        return vd_cli_usage(cli, "--snapshot: no format with snapshots is known");
+    progress.image = cli->words[0];
+    if (vd_salvage(cli->words[0], cli->words[1], drv, &opts, &budget, &answer, &err) < 0)
+        status = vd_cli_fail(&err);
+    vd_progress_clear(&progress);
+    if (status == 0) {
+        if (cli->output == VD_OUTPUT_JSON)
+            print_json(cli, &answer);
+        else if (!cli->quiet)
+            print_human(cli, &answer);
+        status = answer.lost ? VD_EXIT_LEFT : 0;
+    }
+    vd_salvage_answer_free(&answer);
+    return status;
+}

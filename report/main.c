@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * vdcheck: check and repair virtual disk images offline.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sqlite3.h>
+#include <unistd.h>
+#include <xxhash.h>
+#include <zlib.h>
+
+#include "checker/cancel.h"
+#include "formats/base/text.h"
+#include "formats/registry.h"
+#include "report/cli.h"
+#include "report/render.h"
+#include "report/status.h"
+
+static const struct {
+    const char *word, *arguments, *help;
+} commands[] = {
+#define CMD(symbol, word, arguments, help) {word, arguments, help},
+#include "report/commands.def"
+#undef CMD
+};
+
+enum {
+#define CMD(symbol, ...) CMD_##symbol = 1 << VD_CMD_##symbol,
+#include "report/commands.def"
+#undef CMD
+    CMD_ALL = (1 << VD_COMMANDS_END) - 1,
+};
+
+enum option_id {
+    OPTION_BASE = 0x100,
+#define OPT(symbol, ...) OPTION_##symbol,
+#include "report/options.def"
+#undef OPT
+    OPTION_END
+};
+
+struct option_row {
+    enum option_id id;
+    char letter;
+    const char *name;
+    int argument;
+    const char *argument_name;
+    unsigned commands;
+    const char *help;
+};
+
+#define NO       no_argument
+#define REQUIRED required_argument
+#define OPTIONAL optional_argument
+static const struct option_row rows[] = {
+#define OPT(symbol, letter, name, argument, argument_name, commands, help)                                   \
+    {OPTION_##symbol, letter, name, argument, argument_name, commands, help},
+#include "report/options.def"
+#undef OPT
+};
+#undef NO
+#undef REQUIRED
+#undef OPTIONAL
+
+const char *vd_command_word(enum vd_command_id command)
+{
+    return commands[command].word;
+}
+
+int vd_cli_fail(const struct vd_err *err)
+{
+    char story[1200];
+
+    fprintf(stderr, "vdcheck: %s\n", vd_text_escape(story, sizeof(story), err->story, strlen(err->story)));
+    return vd_status_error_bit(err->kind);
+}
+
+int vd_cli_usage(const struct vd_cli *cli, const char *fmt, ...)
+{
+    char told[600], story[1200];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(told, sizeof(told), fmt, ap);
+    va_end(ap);
+    fprintf(stderr, "vdcheck: %s\n", vd_text_escape(story, sizeof(story), told, strlen(told)));
+    fprintf(stderr, "Try 'vdcheck %s--help'.\n",
+            cli->command == VD_CMD_CHECK
+                ? ""
+                : (snprintf(told, sizeof(told), "%s ", vd_command_word(cli->command)), told));
+    return VD_EXIT_USAGE;
+}
+
+struct vd_open_options vd_cli_open_options(const struct vd_cli *cli, int flags)
+{
+    return (struct vd_open_options){
+        .format = cli->format,
+        .flags = flags | (cli->force_share ? BDRV_O_FORCE_SHARE : 0),
+        .gate = {.allowed = cli->allow.v, .allowed_n = cli->allow.n},
+        .throttle = cli->throttle,
+        .fault = cli->has_fault ? &cli->fault : NULL,
+    };
+}
+
+struct vd_budget vd_cli_budget(const struct vd_cli *cli, struct vd_progress *progress)
+{
+    struct vd_budget budget = VD_BUDGET_INIT;
+
+    progress->is_shown = cli->progress > 0 || (cli->progress == 0 && !cli->quiet && isatty(STDERR_FILENO));
+    budget.cancelled = vd_cancel_flag();
+    budget.progress = vd_progress_tell;
+    budget.progress_opaque = progress;
+    return budget;
+}
+
+/* ---- help */
+
+static void print_option(const struct option_row *row)
+{
+    char head[80];
+    int n = 0;
+
+    if (row->letter)
+        n += snprintf(head, sizeof(head), "-%c%s", row->letter, row->name ? ", " : "");
+    if (row->name)
+        n += snprintf(head + n, sizeof(head) - (size_t)n, "--%s", row->name);
+    if (row->argument_name)
+        snprintf(head + n, sizeof(head) - (size_t)n,
+                 row->argument == optional_argument ? "[=%s]"
+                 : row->name                        ? "=%s"
+                                                    : " %s",
+                 row->argument_name);
+    printf("  %s\n        %s\n", head, row->help);
+}
+
+static int print_help(const struct vd_cli *cli)
+{
+    if (cli->command == VD_CMD_CHECK)
+        printf("Usage: vdcheck %s\n", commands[VD_CMD_CHECK].arguments);
+    else
+        printf("Usage: vdcheck %s %s\n", commands[cli->command].word, commands[cli->command].arguments);
+    printf("%c%s.\n\nOptions:\n", commands[cli->command].help[0] & ~0x20, commands[cli->command].help + 1);
+    for (size_t i = 0; i < VD_ARRAY_SIZE(rows); i++)
+        if (rows[i].commands & (1u << cli->command))
+            print_option(&rows[i]);
+    if (cli->command != VD_CMD_CHECK)
+        return 0;
+    printf("\nCommands (`vdcheck COMMAND --help`):\n");
+    for (size_t i = 1; i < VD_ARRAY_SIZE(commands); i++)
+        printf("  vdcheck %-8s %-28s %s\n", commands[i].word, commands[i].arguments, commands[i].help);
+    printf("\nExit status: 0 clean, 1 all repaired, 4 problems left, 8 error, 16 usage, 32 cancelled, 64 in "
+           "use;\n"
+           "the sum over all images.\n");
+    return 0;
+}
+
+static int print_version(void)
+{
+    printf("vdcheck %s\nSQLite %s, zlib %s, xxHash %u.%u.%u, jansson %s\n", PACKAGE_VERSION,
+           sqlite3_libversion(), zlibVersion(), XXH_versionNumber() / 10000, XXH_versionNumber() / 100 % 100,
+           XXH_versionNumber() % 100, JANSSON_VERSION);
+    return 0;
+}
+
+/* ---- parsing */
+
+static bool take_word(const char *arg, const char *const *names, int n, int *chosen)
+{
+    for (int i = 0; i < n; i++)
+        if (strcmp(arg, names[i]) == 0) {
+            *chosen = i;
+            return true;
+        }
+    return false;
+}
+
+static int take_output(struct vd_cli *cli, const char *arg)
+{
+    static const char *const names[] = {"human", "json", "qemu-json"};
+    int chosen;
+
+    if (!take_word(arg, names, cli->command == VD_CMD_CHECK ? 3 : 2, &chosen))
+        return vd_cli_usage(cli, "--output=%s: not one of this command's outputs", arg);
+    cli->output = (enum vd_output)chosen;
+    return 0;
+}
+
+static int take_numbers(struct vd_cli *cli, enum option_id id, const char *arg)
+{
+    static const char *const conventions[] = {"fsck", "qemu"};
+    struct vd_err err = VD_ERR_INIT;
+    int64_t n;
+    int chosen;
+
+    switch ((int)id) {
+    case OPTION_REPAIR:
+        cli->level = VD_LEVEL_SAFE;
+        if (arg && !vd_level_parse(arg, &cli->level))
+            return vd_cli_usage(cli, "--repair=%s: leaks, safe or all expected", arg);
+        return 0;
+    case OPTION_EXIT_CODE:
+        if (!take_word(arg, conventions, 2, &chosen))
+            return vd_cli_usage(cli, "--exit-code=%s: fsck or qemu expected", arg);
+        cli->qemu_exit = chosen;
+        return 0;
+    case OPTION_JOBS:
+        if (!vd_text_parse_size(arg, &n) || n < 1 || n > 1024)
+            return vd_cli_usage(cli, "--jobs=%s: a number from 1 to 1024 expected", arg);
+        cli->jobs = (unsigned)n;
+        return 0;
+    case OPTION_THROTTLE:
+        return vd_throttle_parse(arg, &cli->throttle, &err) < 0 ? vd_cli_fail(&err) : 0;
+    case OPTION_FAULT:
+        cli->has_fault = true;
+        return vd_fault_parse(arg, &cli->fault, &err) < 0 ? vd_cli_fail(&err) : 0;
+    default:
+        return take_output(cli, arg);
+    }
+}
+
+/* Options that are no more than a value in its place. */
+static bool take_plain(struct vd_cli *cli, enum option_id id, const char *arg)
+{
+    const struct {
+        enum option_id id;
+        bool *flag;
+        const char **text;
+    } places[] = {
+        {OPTION_IF_DIRTY,       &cli->if_dirty,      NULL                },
+        {OPTION_DRY_RUN,        &cli->dry_run,       NULL                },
+        {OPTION_BACKING_CHAIN,  &cli->backing_chain, NULL                },
+        {OPTION_DEEP,           &cli->deep,          NULL                },
+        {OPTION_FORCE_SHARE,    &cli->force_share,   NULL                },
+        {OPTION_NO_UNDO_FILE,   &cli->no_undo_file,  NULL                },
+        {OPTION_OWNERS,         &cli->owners,        NULL                },
+        {OPTION_READ_ONLY,      &cli->read_only,     NULL                },
+        {OPTION_QUIET,          &cli->quiet,         NULL                },
+        {OPTION_VERBOSE,        &cli->verbose,       NULL                },
+        {OPTION_FORMAT,         NULL,                &cli->format        },
+        {OPTION_MAP,            NULL,                &cli->map           },
+        {OPTION_UNDO_FILE,      NULL,                &cli->undo_file     },
+        {OPTION_OUTPUT_FORMAT,  NULL,                &cli->output_format },
+        {OPTION_SNAPSHOT,       NULL,                &cli->snapshot      },
+        {OPTION_BACKING,        NULL,                &cli->backing       },
+        {OPTION_BACKING_FORMAT, NULL,                &cli->backing_format},
+        {OPTION_OPTIONS,        NULL,                &cli->options       },
+    };
+
+    for (size_t i = 0; i < VD_ARRAY_SIZE(places); i++) {
+        if (places[i].id != id)
+            continue;
+        if (places[i].flag)
+            *places[i].flag = true;
+        else
+            *places[i].text = arg;
+        return true;
+    }
+    return false;
+}
+
+enum { DONE = -1 }; /* --help or --version was answered */
+
+static int take_option(struct vd_cli *cli, enum option_id id, const char *arg)
+{
+    struct vd_err err = VD_ERR_INIT;
+
+    if (take_plain(cli, id, arg))
+        return 0;
+    switch ((int)id) {
+    case OPTION_ALLOW:
+    case OPTION_COMMAND:
+        if (vd_word_vec_push(id == OPTION_ALLOW ? &cli->allow : &cli->io_commands, arg) == 0)
+            return 0;
+        vd_fail_memory(&err);
+        return vd_cli_fail(&err);
+    case OPTION_PROGRESS:
+        cli->progress = 1;
+        return 0;
+    case OPTION_NO_PROGRESS:
+        cli->progress = -1;
+        return 0;
+    case OPTION_HELP:
+        print_help(cli);
+        return DONE;
+    case OPTION_VERSION:
+        print_version();
+        return DONE;
+    default:
+        return take_numbers(cli, id, arg);
+    }
+}
+
+static const struct option_row *row_of(const struct vd_cli *cli, int code)
+{
+    for (size_t i = 0; i < VD_ARRAY_SIZE(rows); i++)
+        if ((rows[i].commands & (1u << cli->command)) &&
+            ((int)rows[i].id == code || (rows[i].letter && rows[i].letter == code)))
+            return &rows[i];
+    return NULL;
+}
+
+/* getopt's tables for one command. */
+static void make_tables(const struct vd_cli *cli, struct option *longs, char *shorts)
+{
+    *shorts++ = ':';
+    for (size_t i = 0; i < VD_ARRAY_SIZE(rows); i++) {
+        if (!(rows[i].commands & (1u << cli->command)))
+            continue;
+        if (rows[i].name)
+            *longs++ = (struct option){rows[i].name, rows[i].argument, NULL, (int)rows[i].id};
+        if (!rows[i].letter)
+            continue;
+        *shorts++ = rows[i].letter;
+        /* A short option takes no optional argument: `-r image` is a repair of that image. */
+        if (rows[i].argument == required_argument)
+            *shorts++ = ':';
+    }
+    *shorts = '\0';
+    *longs = (struct option){0};
+}
+
+static int parse(struct vd_cli *cli, int argc, char **argv)
+{
+    struct option longs[VD_ARRAY_SIZE(rows) + 1];
+    char shorts[2 * VD_ARRAY_SIZE(rows) + 2];
+    int code;
+
+    make_tables(cli, longs, shorts);
+    opterr = 0;
+    while ((code = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
+        const struct option_row *row = row_of(cli, code);
+        int rc;
+
+        if (code == ':')
+            return vd_cli_usage(cli, "%s needs a value", argv[optind - 1]);
+        if (!row)
+            return vd_cli_usage(cli, "%s: unknown option", argv[optind - 1]);
+        rc = take_option(cli, row->id, optarg);
+        if (rc)
+            return rc;
+    }
+    cli->words = argv + optind;
+    cli->words_n = argc - optind;
+    return 0;
+}
+
+static int run(struct vd_cli *cli)
+{
+    static int (*const functions[])(struct vd_cli *) = {[VD_CMD_CHECK] = vd_cmd_check,
+                                                        [VD_CMD_UNDO] = vd_cmd_undo,
+                                                        [VD_CMD_MAP] = vd_cmd_map,
+                                                        [VD_CMD_INFO] = vd_cmd_info,
+                                                        [VD_CMD_SALVAGE] = vd_cmd_salvage,
+                                                        [VD_CMD_EXPLAIN] = vd_cmd_explain,
+                                                        [VD_CMD_FORMATS] = vd_cmd_formats,
+                                                        [VD_CMD_CREATE] = vd_cmd_create,
+                                                        [VD_CMD_IO] = vd_cmd_io};
+
+    return functions[cli->command](cli);
+}
+
+/* Output that did not arrive is an error, whatever the verdict was. */
+static int close_output(int status)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    fprintf(stderr, "vdcheck: cannot write the output: %s\n", strerror(errno));
+    return status | VD_EXIT_ERROR;
+}
+
+int main(int argc, char **argv)
+{
+    struct vd_cli cli = {.jobs = 1};
+    int status;
+
+    vd_cancel_install();
+    for (int i = 1; argc > 1 && i < VD_COMMANDS_END; i++)
+        if (strcmp(argv[1], commands[i].word) == 0)
+            cli.command = (enum vd_command_id)i;
+    if (cli.command != VD_CMD_CHECK) {
+        argc--;
+        argv++;
+    }
+    status = parse(&cli, argc, argv);
+    if (status == 0)
+        status = run(&cli);
+    vd_word_vec_done(&cli.allow);
+    vd_word_vec_done(&cli.io_commands);
+    return close_output(status == DONE ? 0 : status);
+}

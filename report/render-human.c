@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * --output=human: what an administrator reads at night. The verdict first, in one line; then what, where, how
+ * bad, which guest bytes, and what to do next.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "formats/base/text.h"
+#include "report/render.h"
+
+enum { PLACES_SHOWN = 3 };
+
+struct paint {
+    const char *on, *off;
+};
+
+static bool wants_colour(FILE *f)
+{
+    const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
+
+    return isatty(fileno(f)) && !(no && *no) && !(term && strcmp(term, "dumb") == 0);
+}
+
+static struct paint paint_of(FILE *f, enum vd_status status)
+{
+    static const char *const colours[] = {
+        [VD_STATUS_CLEAN] = "\033[32m",   [VD_STATUS_REPAIRED] = "\033[32m",
+        [VD_STATUS_LEAKING] = "\033[33m", [VD_STATUS_DIRTY] = "\033[33m",
+        [VD_STATUS_DAMAGED] = "\033[31m", [VD_STATUS_UNSUPPORTED] = "\033[31m",
+        [VD_STATUS_ERROR] = "\033[31m",   [VD_STATUS_BUSY] = "\033[33m"};
+
+    return wants_colour(f) ? (struct paint){colours[status], "\033[0m"} : (struct paint){"", ""};
+}
+
+static void begin(FILE *f, void **state)
+{
+    (void)f;
+    *state = NULL;
+}
+
+static void say_count(FILE *f, bool *first, uint64_t n, const char *one, const char *many)
+{
+    if (!n)
+        return;
+    fprintf(f, "%s%" PRIu64 " %s", *first ? "" : ", ", n, n == 1 ? one : many);
+    *first = false;
+}
+
+static void say_counts(FILE *f, const struct vd_counts *counts)
+{
+    bool first = true;
+
+    say_count(f, &first, counts->corruptions, "corruption", "corruptions");
+    say_count(f, &first, counts->errors, "structure that could not be read",
+              "structures that could not be read");
+    say_count(f, &first, counts->leaks, "leaked cluster", "leaked clusters");
+    say_count(f, &first, counts->states, "flag of an unclean close", "flags of an unclean close");
+    say_count(f, &first, counts->warnings, "warning", "warnings");
+    if (first)
+        fputs("nothing wrong", f);
+}
+
+static void say_verdict(FILE *f, const struct vd_image_report *r, const char *path)
+{
+    static const char *const words[] = {
+        [VD_STATUS_CLEAN] = "clean",     [VD_STATUS_REPAIRED] = "repaired",
+        [VD_STATUS_LEAKING] = "leaking", [VD_STATUS_DIRTY] = "not closed cleanly",
+        [VD_STATUS_DAMAGED] = "DAMAGED", [VD_STATUS_UNSUPPORTED] = "not supported",
+        [VD_STATUS_ERROR] = "ERROR",     [VD_STATUS_BUSY] = "in use"};
+    struct vd_counts left = vd_status_left(r->out, r->dry_run), all = left;
+    struct paint paint = paint_of(f, r->status);
+
+    fprintf(f, "%s: %s%s%s: ", path, paint.on, words[r->status], paint.off);
+    if (!r->out || (!r->out->work.before.ledger)) {
+        char story[800];
+
+        fprintf(f, "%s\n",
+                r->err->kind ? vd_text_escape(story, sizeof(story), r->err->story, strlen(r->err->story))
+                             : "this format has no check");
+        return;
+    }
+    all = vd_ledger_counts(r->out->work.before.ledger);
+    if (r->out->was_repaired && !r->dry_run) {
+        say_counts(f, &all);
+        fputs(" found; left: ", f);
+    }
+    say_counts(f, &left);
+    fputc('\n', f);
+}
+
+static void say_image(FILE *f, const struct vd_image_report *r)
+{
+    const struct vd_outcome *out = r->out;
+    const struct vd_check_result *before = &out->work.before;
+    char virt[VD_TEXT_SIZE_MAX], file[VD_TEXT_SIZE_MAX], cluster[VD_TEXT_SIZE_MAX];
+    int64_t length = bdrv_getlength(out->bs->file, NULL);
+
+    fprintf(f, "  %s", out->bs->drv->format_name);
+    if (before->map)
+        fprintf(f, ", disk of %s, file of %s, clusters of %s, %" PRIu64 " of %" PRIu64 " allocated",
+                vd_text_size(virt, (uint64_t)out->bs->total_bytes), vd_text_size(file, (uint64_t)length),
+                vd_text_size(cluster, before->cluster_size), before->clusters.allocated,
+                before->clusters.total);
+    else if (length >= 0)
+        fprintf(f, ", file of %s; no walk was possible", vd_text_size(file, (uint64_t)length));
+    fputc('\n', f);
+}
+
+static void say_guest(FILE *f, const char *word, uint64_t guest, uint64_t bytes)
+{
+    char at[VD_TEXT_SIZE_MAX], len[VD_TEXT_SIZE_MAX];
+
+    fprintf(f, "        %s: ", word);
+    if (bytes)
+        fprintf(f, "%s at %s (0x%" PRIx64 " to 0x%" PRIx64 ")\n", vd_text_size(len, bytes),
+                vd_text_size(at, guest), guest, guest + bytes - 1);
+    else
+        fprintf(f, "at %s (0x%" PRIx64 ")\n", vd_text_size(at, guest), guest);
+}
+
+static void say_place(FILE *f, const struct vd_place *place, enum vd_severity severity)
+{
+    char found[4 * VD_PLACE_TEXT], expected[4 * VD_PLACE_TEXT], size[VD_TEXT_SIZE_MAX];
+
+    fputs("      ", f);
+    for (unsigned i = 0; i < place->depth; i++)
+        fprintf(f, "%s%s[%" PRIu64 "]", i ? "." : "", place->where[i].name, place->where[i].index);
+    if (place->host != VD_NOWHERE)
+        fprintf(f, "%sat 0x%" PRIx64, place->depth ? " " : "", place->host);
+    if (place->host_bytes)
+        fprintf(f, ", %s", vd_text_size(size, place->host_bytes));
+    if (place->found[0])
+        fprintf(f, "%sfound %s", place->host != VD_NOWHERE ? ": " : "",
+                vd_text_escape(found, sizeof(found), place->found, strlen(place->found)));
+    if (place->expected[0])
+        fprintf(f, ", expected %s",
+                vd_text_escape(expected, sizeof(expected), place->expected, strlen(place->expected)));
+    fputc('\n', f);
+    if (place->guest != VD_NOWHERE && severity != VD_LEAK)
+        say_guest(f, "guest data", place->guest, place->guest_bytes);
+    if (place->other_guest != VD_NOWHERE)
+        say_guest(f, "shared with", place->other_guest, place->guest_bytes);
+}
+
+static void say_fate(FILE *f, const struct vd_image_report *r, const struct vd_group *group)
+{
+    bool all = group->fixed == group->count;
+
+    if (r->level && group->fixed && !r->dry_run)
+        fprintf(f, "      done: %" PRIu64 " of %" PRIu64 "; %s\n", group->fixed, group->count,
+                group->kind->repair);
+    else if (r->level && group->fixed)
+        fprintf(f, "      would be repaired: %" PRIu64 " of %" PRIu64 "; %s\n", group->fixed, group->count,
+                group->kind->repair);
+    else if (group->level == VD_LEVEL_NONE)
+        fprintf(f, "      repair: %s%s\n", group->kind->level == VD_LEVEL_NONE ? "" : "not here; ",
+                group->kind->repair);
+    else
+        fprintf(f, "      repair (level %s): %s\n", vd_level_name(group->level), group->kind->repair);
+    if (r->level && !all && group->reason)
+        fprintf(f, "      left: %s\n", group->reason);
+}
+
+static void say_group(FILE *f, const struct vd_image_report *r, const struct vd_group *group)
+{
+    size_t shown = r->verbose ? group->places.n : vd_min(PLACES_SHOWN, group->places.n);
+    char size[VD_TEXT_SIZE_MAX];
+
+    fprintf(f, "\n  %s: %s", vd_severity_name(group->severity), group->kind->message);
+    if (group->count > 1)
+        fprintf(f, " (%" PRIu64 " times", group->count);
+    if (group->severity == VD_LEAK && group->bytes)
+        fprintf(f, "%s%s", group->count > 1 ? ", " : " (", vd_text_size(size, group->bytes));
+    fprintf(f, "%s\n", group->count > 1 || (group->severity == VD_LEAK && group->bytes) ? ")" : "");
+    fprintf(f, "      [%s]\n", group->kind->id);
+    for (size_t i = 0; i < shown; i++)
+        say_place(f, &group->places.v[i], group->severity);
+    if (shown < group->places.n)
+        fprintf(f, "      ... and more (--verbose lists them)\n");
+    if (group->note)
+        fprintf(f, "      %s\n", group->note);
+    say_fate(f, r, group);
+}
+
+/* What a group's repair needs, so that the last line can say what to type. */
+static enum vd_level least_level(const struct vd_ledger *ledger)
+{
+    enum vd_level least = VD_LEVEL_NONE;
+
+    for (size_t i = 0; i < ledger->groups.n; i++) {
+        const struct vd_group *group = ledger->groups.v[i];
+
+        if (group->severity != VD_WARNING && group->fixed < group->count && group->level < least)
+            least = group->level;
+    }
+    return least == VD_LEVEL_LEAKS ? VD_LEVEL_SAFE : least;
+}
+
+static void say_next(FILE *f, const struct vd_image_report *r, const char *path)
+{
+    const struct vd_ledger *ledger = r->out->work.before.ledger;
+    enum vd_level level = least_level(ledger);
+    char undo[4096];
+
+    fputc('\n', f);
+    if (r->out->was_repaired && !r->dry_run) {
+        if (r->out->undo_file)
+            fprintf(f, "  taken back with: vdcheck undo %s   (undo file: %s)\n", path,
+                    vd_text_escape(undo, sizeof(undo), r->out->undo_file, strlen(r->out->undo_file)));
+    } else if (r->dry_run && r->is_verified) {
+        fputs("  dry run: the repair was worked out and verified; nothing was written\n", f);
+    }
+    if (r->err->kind == VD_ERR_REFUSED) {
+        char story[800];
+
+        fprintf(f, "  no repair was made: %s\n",
+                vd_text_escape(story, sizeof(story), r->err->story, strlen(r->err->story)));
+    }
+    if (r->status == VD_STATUS_CLEAN || r->status == VD_STATUS_REPAIRED)
+        return;
+    if (level == VD_LEVEL_SAFE && !r->level)
+        fprintf(f, "  next: vdcheck --repair --dry-run %s   shows the repair, without --dry-run makes it\n",
+                path);
+    else if (level == VD_LEVEL_ALL)
+        fprintf(
+            f,
+            "  next: take a copy; then vdcheck --repair=all --dry-run %s shows what a repair would give up;\n"
+            "        vdcheck salvage %s OUTPUT copies what can be read\n",
+            path, path);
+    else if (level == VD_LEVEL_NONE)
+        fprintf(f, "  next: take a copy; vdcheck salvage %s OUTPUT copies what can be read\n", path);
+}
+
+static void image(FILE *f, void *state, const struct vd_image_report *r)
+{
+    const struct vd_ledger *ledger = r->out ? r->out->work.before.ledger : NULL;
+    char path[4096];
+
+    (void)state;
+    vd_text_escape(path, sizeof(path), r->path, strlen(r->path));
+    if (r->out && r->out->was_skipped) {
+        fprintf(f, "%s: closed cleanly, not checked\n", path);
+        return;
+    }
+    say_verdict(f, r, path);
+    if (!ledger)
+        return;
+    if (ledger->groups.n || r->verbose)
+        say_image(f, r);
+    for (size_t i = 0; i < ledger->groups.n; i++)
+        say_group(f, r, ledger->groups.v[i]);
+    if (ledger->groups.n)
+        say_next(f, r, path);
+}
+
+static void end(FILE *f, void *state)
+{
+    (void)f;
+    (void)state;
+}
+
+const struct vd_renderer vd_render_human = {begin, image, end};

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * One checked image, rendered.
+ */
+#ifndef VD_RENDER_H
+#define VD_RENDER_H
+
+#include <stdio.h>
+#include <jansson.h>
+
+#include "report/status.h"
+
+struct vd_image_report {
+    const char *path;
+    const struct vd_outcome *out; /* NULL: it could not be opened */
+    const struct vd_err *err;     /* kind NONE: all went well */
+    enum vd_status status;
+    enum vd_level level; /* that was asked for; 0: none */
+    bool dry_run;
+    bool is_verified;
+    bool verbose;
+    double seconds;
+};
+
+struct vd_renderer {
+    void (*begin)(FILE *f, void **state);
+    void (*image)(FILE *f, void *state, const struct vd_image_report *report);
+    void (*end)(FILE *f, void *state);
+};
+
+extern const struct vd_renderer vd_render_human;
+extern const struct vd_renderer vd_render_json;
+extern const struct vd_renderer vd_render_qemu_json;
+
+/* A name from outside as JSON: what is not UTF-8 stands as U+FFFD. *was_plain tells whether nothing was
+ * replaced. */
+json_t *vd_json_text(const char *text, size_t len, bool *was_plain);
+
+/* Sets object[key] to the text, and object[key + "_base64"] to its bytes where it is not UTF-8. */
+void vd_json_set_text(json_t *object, const char *key, const char *text, size_t len);
+
+/* A number that may be VD_NOWHERE, which is null. */
+json_t *vd_json_number(uint64_t number);
+
+/* Prints a JSON value, pretty, with a newline; takes the reference. */
+void vd_json_print(FILE *f, json_t *value);
+
+#endif
