@@ -83,7 +83,8 @@ static struct vd_place place_of(const struct vd_found_args *args, const struct v
 
 static uint64_t key_of(const struct vd_found_args *args)
 {
-    uint64_t where[2] = {args->host, args->guest};
+    /* A reference is known by where it stands; what it leads to may change and be wrong still. */
+    uint64_t where[2] = {args->host, args->host == VD_NOWHERE ? args->guest : 0};
 
     return XXH3_64bits(where, sizeof(where));
 }

@@ -48,7 +48,7 @@ static int check(struct vd_work *work, struct BlockDriverState *below,
     vd_auto(BlockDriverState) bs = bdrv_open_node(work->drv, below, BDRV_O_CHECK, err);
     struct vd_check_options check_opts = {
         .budget = opts->budget,
-        .keeps_keys = true,
+        .keeps_keys = opts->plan.level != 0,
         .places_kept = opts->places_kept,
         .decide = decide,
         .decide_opaque = plan,

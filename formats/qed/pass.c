@@ -315,7 +315,8 @@ struct leaks {
     struct vd_check *ck;
     struct state *s;
     const struct qed_geometry *g;
-    struct vd_runs rest;    /* leaked and no orphan's */
+    struct vd_runs *rest; /* leaked and no orphan's: all free clusters, or own_rest */
+    struct vd_runs own_rest;
     struct vd_runs to_free; /* what the sink said FIX to */
     struct qed_compaction plan;
     uint64_t tail;     /* first cluster behind the last used one */
@@ -384,6 +385,10 @@ static int judge_orphans(struct leaks *l, struct vd_err *err)
     struct vd_runs taken = {0};
     int rc = 0;
 
+    l->rest = &l->s->free_clusters;
+    if (!l->s->orphans.n)
+        return 0;
+    l->rest = &l->own_rest;
     for (size_t i = 0; rc == 0 && i < l->s->orphans.n; i++) {
         struct vd_runs all = {0}, own = {0};
 
@@ -396,7 +401,7 @@ static int judge_orphans(struct leaks *l, struct vd_err *err)
         vd_runs_done(&all);
         vd_runs_done(&own);
     }
-    if (rc == 0 && vd_runs_minus(&l->s->free_clusters, &taken, &l->rest) < 0)
+    if (rc == 0 && vd_runs_minus(&l->s->free_clusters, &taken, &l->own_rest) < 0)
         rc = vd_fail_memory(err);
     vd_runs_done(&taken);
     return rc;
@@ -446,27 +451,35 @@ static int judge_run(struct leaks *l, uint64_t first, uint64_t end, bool is_kept
     return 0;
 }
 
+static int judge_runs(struct leaks *l, const struct vd_runs *runs, bool is_kept, struct vd_err *err)
+{
+    for (size_t i = 0; i < runs->n; i++) {
+        uint64_t end = runs->v[i].first + runs->v[i].count;
+
+        if (judge_run(l, runs->v[i].first, l->keeps_length ? vd_min(l->tail, end) : end, is_kept, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int judge_rest(struct leaks *l, struct vd_err *err)
 {
     uint64_t clusters = l->g->file_end >> l->g->cluster_bits;
     struct vd_runs kept = {0}, plain = {0}, theirs = {0};
-    uint64_t kept_end = metadata_end(l);
     int rc = 0;
 
+    l->plan = l->keeps_length ? (struct qed_compaction){.new_end = l->tail}
+                              : qed_plan_compaction(l->rest, metadata_end(l), clusters);
+    if (!l->ck->kept_leaks && !l->ck->given_up)
+        return judge_runs(l, l->rest, false, err);
     if ((l->ck->kept_leaks && vd_runs_add_all(&theirs, l->ck->kept_leaks) < 0) ||
         (l->ck->given_up && vd_runs_add_all(&theirs, l->ck->given_up) < 0) ||
-        vd_runs_minus(&l->rest, &theirs, &plain) < 0 || vd_runs_minus(&l->rest, &plain, &kept) < 0)
+        vd_runs_minus(l->rest, &theirs, &plain) < 0 || vd_runs_minus(l->rest, &plain, &kept) < 0)
         rc = vd_fail_memory(err);
-    l->plan = qed_plan_compaction(&l->rest, kept_end, clusters);
-    if (l->keeps_length)
-        l->plan = (struct qed_compaction){.new_end = l->tail};
-    for (size_t i = 0; rc == 0 && i < plain.n; i++)
-        rc = judge_run(l, plain.v[i].first,
-                       l->keeps_length ? vd_min(l->tail, plain.v[i].first + plain.v[i].count)
-                                       : plain.v[i].first + plain.v[i].count,
-                       false, err);
-    for (size_t i = 0; rc == 0 && i < kept.n; i++)
-        rc = judge_run(l, kept.v[i].first, kept.v[i].first + kept.v[i].count, true, err);
+    if (rc == 0)
+        rc = judge_runs(l, &plain, false, err);
+    if (rc == 0)
+        rc = judge_runs(l, &kept, true, err);
     vd_runs_done(&kept);
     vd_runs_done(&plain);
     vd_runs_done(&theirs);
@@ -531,7 +544,7 @@ static int pass_leaks(struct vd_check *ck, struct vd_err *err)
         rc = free_leaks(&l, err);
     if (rc == 0)
         rc = judge_tail_bytes(&l, err);
-    vd_runs_done(&l.rest);
+    vd_runs_done(&l.own_rest);
     vd_runs_done(&l.to_free);
     return rc;
 }

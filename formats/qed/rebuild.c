@@ -258,6 +258,22 @@ static int try_all(struct rebuild *r, struct vd_err *err)
     return 0;
 }
 
+/* A legal cluster or table size can be the wrong one, too: with another the other fields may all be right. */
+static int try_other_sizes(struct rebuild *r, struct vd_err *err)
+{
+    struct qed_header base = r->base;
+
+    r->base.cluster_size = 0;
+    if (try_all(r, err) < 0)
+        return -1;
+    r->base = base;
+    r->base.table_size = 0;
+    if (try_all(r, err) < 0)
+        return -1;
+    r->base = base;
+    return 0;
+}
+
 int qed_rebuild_header(struct vd_check *ck, struct qed_rebuild *out, struct vd_err *err)
 {
     struct qed *qed = ck->bs->opaque;
@@ -267,6 +283,8 @@ int qed_rebuild_header(struct vd_check *ck, struct qed_rebuild *out, struct vd_e
     if (qed->g.is_usable && !l1_is_doubtful(&qed->header, &qed->g))
         return rebuild_header_size(ck, out, r.file_size, err);
     if (try_all(&r, err) < 0)
+        return -1;
+    if (!r.best_n && qed->g.is_usable && try_other_sizes(&r, err) < 0)
         return -1;
     if (r.best_n == 1) {
         out->header = r.best;

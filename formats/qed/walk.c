@@ -194,6 +194,9 @@ static int settle_tables(struct l1_scan *scan, struct vd_err *err)
             good->v[++kept] = *next;
             continue;
         }
+        /* Who only asks whether all is well has the answer. */
+        if (walk->stops_early)
+            return note_bad_slot(walk, next->slot, next->off, QED_L1_ENTRY_OVERLAP, err);
         if (next->off == last->off) {
             if (note_bad_slot(walk, next->slot, next->off, QED_L1_ENTRY_SHARED, err) < 0)
                 return -1;
