@@ -153,8 +153,11 @@ static void judge_file(struct run *run)
         return;
     if (vd_file_has_no_locks(file))
         vd_found(&run->ck, VD_IMAGE_NO_LOCKS, .host = VD_NOWHERE);
-    if (run->opts->force_share)
+    if (file->open_flags & BDRV_O_FORCE_SHARE) {
+        if (vd_file_has_writer(file))
+            vd_found(&run->ck, VD_IMAGE_IN_USE, .host = VD_NOWHERE);
         return;
+    }
     if (vd_file_has_changed(file))
         vd_found(&run->ck, VD_IMAGE_CHANGED_WHILE_READ, .host = VD_NOWHERE);
 }
@@ -163,6 +166,8 @@ static int run_all(struct run *run, struct vd_err *err)
 {
     struct BlockDriverState *bs = run->ck.bs;
 
+    if (run->opts->is_unfinished)
+        vd_found(&run->ck, VD_IMAGE_REPAIR_UNFINISHED, .host = VD_NOWHERE);
     if (run->opts->link)
         vd_judge_link(&run->ck, run->opts->link, run->opts->whole_chain);
     /* A missing or refused base says nothing about what this file's tables hold. */

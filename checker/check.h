@@ -25,8 +25,9 @@ struct vd_check_options {
     const struct vd_runs *given_up;
     const struct vd_chain_link *link; /* the step to the backing file is judged, too; NULL: not */
     bool whole_chain;
-    bool force_share;
-    unsigned flags; /* VD_EVIDENCE where an earlier round of this repair found some */
+    bool is_unfinished; /* an interrupted repair was found: this is the image as it will be when it is
+                           finished */
+    unsigned flags;     /* VD_EVIDENCE where an earlier round of this repair found some */
     struct vd_usemap *
         *current_map; /* set to the map as soon as it is there; borrowed by the caller; NULL: not */
 };

@@ -18,13 +18,18 @@ struct vd_ledger *vd_ledger_new(void)
     return ledger;
 }
 
+static void free_group(struct vd_group *group)
+{
+    vd_place_vec_done(&group->places);
+    vd_key_vec_done(&group->keys);
+    vd_runs_done(&group->clusters);
+    free(group);
+}
+
 void vd_ledger_free(struct vd_ledger *ledger)
 {
-    for (size_t i = 0; i < ledger->groups.n; i++) {
-        vd_place_vec_done(&ledger->groups.v[i]->places);
-        vd_key_vec_done(&ledger->groups.v[i]->keys);
-        free(ledger->groups.v[i]);
-    }
+    for (size_t i = 0; i < ledger->groups.n; i++)
+        free_group(ledger->groups.v[i]);
     vd_group_vec_done(&ledger->groups);
     vd_runs_done(&ledger->guest);
     vd_runs_done(&ledger->leaked);
@@ -93,9 +98,11 @@ static uint64_t key_of(const struct vd_found_args *args)
 static int remember(struct vd_ledger *ledger, struct vd_group *group, const struct vd_found_args *args,
                     const struct vd_check *ck)
 {
-    if (group->severity == VD_LEAK && args->host != VD_NOWHERE && ck->cluster_size)
-        return vd_runs_add(&ledger->leaked, args->host / ck->cluster_size,
-                           vd_div_up(args->host_bytes, ck->cluster_size));
+    if (group->severity == VD_LEAK && args->host != VD_NOWHERE && ck->cluster_size) {
+        uint64_t first = args->host / ck->cluster_size, n = vd_div_up(args->host_bytes, ck->cluster_size);
+
+        return vd_runs_add(&ledger->leaked, first, n) < 0 ? -1 : vd_runs_add(&group->clusters, first, n);
+    }
     if (group->keys.n < MOST_KEYS && vd_key_vec_push(&group->keys, key_of(args)) < 0)
         return -1;
     if (group->severity != VD_WARNING && args->guest != VD_NOWHERE && args->guest_bytes) {
@@ -229,9 +236,9 @@ static bool join_group(struct vd_ledger *ledger, struct vd_group *group, size_t 
         for (size_t k = 0; k < group->keys.n && first->keys.n < MOST_KEYS; k++)
             if (vd_key_vec_push(&first->keys, group->keys.v[k]) < 0)
                 ledger->is_out_of_memory = true;
-        vd_place_vec_done(&group->places);
-        vd_key_vec_done(&group->keys);
-        free(group);
+        if (vd_runs_add_all(&first->clusters, &group->clusters) < 0)
+            ledger->is_out_of_memory = true;
+        free_group(group);
         return true;
     }
     return false;

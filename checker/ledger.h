@@ -9,6 +9,7 @@
 #define VD_LEDGER_H
 
 #include "formats/base/auto.h"
+#include "formats/base/runs.h"
 #include "formats/base/vec.h"
 #include "formats/check.h"
 
@@ -40,6 +41,7 @@ struct vd_group {
     const char *reason; /* why a repair left it; static; or NULL */
     struct vd_place_vec places;
     struct vd_key_vec keys;
+    struct vd_runs clusters; /* of a leak, where keys are kept */
 };
 
 VD_VEC(vd_group_vec, struct vd_group *)

@@ -32,6 +32,7 @@
 
 #include "formats/base/bytes.h"
 #include "formats/base/span.h"
+#include "formats/node/file.h"
 #include "formats/node/overlay.h"
 
 enum {
@@ -666,4 +667,25 @@ int vd_journal_roll_back(struct vd_journal *journal, struct BlockDriverState *fi
         set_length(file, old_length, false, err) < 0)
         return -1;
     return bdrv_flush(file, err);
+}
+
+int vd_journal_roll(struct vd_journal *journal, enum vd_journal_state state, struct BlockDriverState *file,
+                    struct vd_err *err)
+{
+    return state == VD_JOURNAL_UNDOING ? vd_journal_roll_back(journal, file, err)
+                                       : vd_journal_roll_forward(journal, file, err);
+}
+
+int vd_journal_note_file(struct vd_journal *journal, struct BlockDriverState *file, struct vd_err *err)
+{
+    const struct stat *st;
+
+    if (bdrv_protocol(file)->drv != &vd_file_driver)
+        return 0;
+    st = vd_file_stat(bdrv_protocol(file));
+    if (vd_journal_set_number(journal, "dev", (int64_t)st->st_dev, err) < 0 ||
+        vd_journal_set_number(journal, "ino", (int64_t)st->st_ino, err) < 0 ||
+        vd_journal_set_number(journal, "mtime_s", (int64_t)st->st_mtim.tv_sec, err) < 0)
+        return -1;
+    return vd_journal_set_number(journal, "mtime_ns", (int64_t)st->st_mtim.tv_nsec, err);
 }

@@ -25,6 +25,9 @@ enum vd_journal_state {
     VD_JOURNAL_UNDONE,
 };
 
+/* A repair or an undo that was cut off while it was written. */
+#define VD_UNFINISHED ((1u << VD_JOURNAL_PREPARED) | (1u << VD_JOURNAL_UNDOING))
+
 struct vd_journal;
 
 /* Creates the journal at path, which must not exist; ":memory:" keeps it in memory. like: owner and mode are
@@ -78,5 +81,13 @@ int vd_journal_verify(struct vd_journal *journal, struct BlockDriverState *file,
  * repeated. */
 int vd_journal_roll_forward(struct vd_journal *journal, struct BlockDriverState *file, struct vd_err *err);
 int vd_journal_roll_back(struct vd_journal *journal, struct BlockDriverState *file, struct vd_err *err);
+
+/* Goes on with what a state says was begun: back from UNDOING, else forward. */
+int vd_journal_roll(struct vd_journal *journal, enum vd_journal_state state, struct BlockDriverState *file,
+                    struct vd_err *err);
+
+/* Remembers which file this is and when it was last written, so that undo can tell a copy of it from a change
+ * to it. */
+int vd_journal_note_file(struct vd_journal *journal, struct BlockDriverState *file, struct vd_err *err);
 
 #endif

@@ -12,6 +12,7 @@
 
 #include "formats/node/file.h"
 #include "formats/node/overlay.h"
+#include "repair/undo.h"
 #include "repair/undofile.h"
 
 static char *folder_of(const char *path)
@@ -32,53 +33,12 @@ static bool is_regular(struct BlockDriverState *bs)
 
 /* ---- interrupted repairs */
 
-#define UNFINISHED ((1u << VD_JOURNAL_PREPARED) | (1u << VD_JOURNAL_UNDOING))
-
-static int roll(struct vd_journal *journal, enum vd_journal_state state, struct BlockDriverState *file,
-                struct vd_err *err)
-{
-    return state == VD_JOURNAL_UNDOING ? vd_journal_roll_back(journal, file, err)
-                                       : vd_journal_roll_forward(journal, file, err);
-}
-
-/* Remembers which file this was, so that a later undo can tell a copy of it from a change to it. */
-static int note_identity(struct vd_journal *journal, struct BlockDriverState *file, struct vd_err *err)
-{
-    const struct stat *st;
-
-    if (bdrv_protocol(file)->drv != &vd_file_driver)
-        return 0;
-    st = vd_file_stat(bdrv_protocol(file));
-    if (vd_journal_set_number(journal, "dev", (int64_t)st->st_dev, err) < 0 ||
-        vd_journal_set_number(journal, "ino", (int64_t)st->st_ino, err) < 0 ||
-        vd_journal_set_number(journal, "mtime_s", (int64_t)st->st_mtim.tv_sec, err) < 0)
-        return -1;
-    return vd_journal_set_number(journal, "mtime_ns", (int64_t)st->st_mtim.tv_nsec, err);
-}
-
-/* Finishes, on the image itself, what was interrupted. */
-static int finish_interrupted(struct BlockDriverState *file, const char *path, struct vd_err *err)
-{
-    enum vd_journal_state state;
-    vd_auto(vd_journal) journal = vd_undofile_find(path, UNFINISHED, true, &state, err);
-
-    if (!journal)
-        return err->kind ? -1 : 0;
-    if (vd_journal_verify(journal, file, VD_MATCH_EITHER, err) < 0 || roll(journal, state, file, err) < 0)
-        return vd_while(err, "finishing the interrupted repair");
-    if (note_identity(journal, file, err) < 0)
-        return -1;
-    vd_undofile_remove_stub(path);
-    return vd_journal_set_state(journal,
-                                state == VD_JOURNAL_UNDOING ? VD_JOURNAL_UNDONE : VD_JOURNAL_COMMITTED, err);
-}
-
 /* Looks at the image as it will be when the interrupted repair is finished; *file becomes an overlay then. */
 static int look_through_journal(struct BlockDriverState **file, const char *path, bool *is_unfinished,
                                 struct vd_err *err)
 {
     enum vd_journal_state state;
-    vd_auto(vd_journal) journal = vd_undofile_find(path, UNFINISHED, false, &state, err);
+    vd_auto(vd_journal) journal = vd_undofile_find(path, VD_UNFINISHED, false, &state, err);
     vd_auto(BlockDriverState) overlay = NULL;
 
     *is_unfinished = false;
@@ -86,7 +46,7 @@ static int look_through_journal(struct BlockDriverState **file, const char *path
         return err->kind ? -1 : 0;
     overlay = vd_overlay_new(*file, NULL, err);
     if (!overlay || vd_journal_verify(journal, *file, VD_MATCH_EITHER, err) < 0 ||
-        roll(journal, state, overlay, err) < 0)
+        vd_journal_roll(journal, state, overlay, err) < 0)
         return vd_while(err, "looking through the journal of the interrupted repair");
     *file = vd_take(&overlay);
     *is_unfinished = true;
@@ -96,23 +56,29 @@ static int look_through_journal(struct BlockDriverState **file, const char *path
 /* ---- one request */
 
 static int add_file(const char *path, struct vd_chain_link *link, const struct vd_request *req,
-                    struct vd_outcome_vec *files, struct vd_err *err)
+                    bool was_finished, struct vd_outcome_vec *files, struct vd_err *err)
 {
     struct vd_outcome out = {.bs = link->bs};
-    bool repairs = req->level && !req->dry_run;
     struct BlockDriverState *file = link->bs->file;
+    bool is_unfinished = false;
 
-    if (is_regular(file)) {
-        if (repairs && finish_interrupted(file, path, err) < 0)
-            return -1;
-        if (!repairs && look_through_journal(&file, path, &out.is_unfinished, err) < 0)
-            return -1;
-        if (repairs)
-            vd_undofile_sweep(path);
-    }
-    out.work = (struct vd_work){.file = file, .drv = link->bs->drv, .link = link};
+    if (is_regular(file) && look_through_journal(&file, path, &is_unfinished, err) < 0)
+        return -1;
+    out.work = (struct vd_work){.file = file,
+                                .drv = link->bs->drv,
+                                .link = link,
+                                .is_unfinished = is_unfinished,
+                                .was_finished = was_finished};
     if (vd_outcome_vec_push(files, out) < 0)
         return vd_fail_memory(err);
+    /* What was named has been finished before; another file of the chain has a repair of its own to be
+     * finished. */
+    if (is_unfinished && req->level && !req->dry_run)
+        return vd_fail(
+            err, VD_ERR_REFUSED, 0,
+            "%s: a repair of this file was interrupted; finish it (`vdcheck --repair`) or take it back"
+            " (`vdcheck undo`) first",
+            path);
     return 0;
 }
 
@@ -362,7 +328,7 @@ static int apply_all(struct vd_answer *answer, struct vd_err *err)
     for (size_t i = answer->files.n; i > 0; i--) {
         struct vd_outcome *out = &answer->files.v[i - 1];
 
-        if (!out->work.journal || note_identity(out->work.journal, out->work.file, err) < 0)
+        if (!out->work.journal || vd_journal_note_file(out->work.journal, out->work.file, err) < 0)
             continue;
         if (vd_journal_set_state(out->work.journal, VD_JOURNAL_COMMITTED, err) < 0 &&
             out->work.journal == first)
@@ -403,7 +369,7 @@ static int settle_all(struct vd_answer *answer, bool repaired, struct vd_err *er
 {
     for (size_t i = 0; i < answer->files.n; i++) {
         answer->files.v[i].was_repaired = repaired && answer->files.v[i].work.has_changes;
-        if (repaired && vd_work_settle(&answer->files.v[i].work, err) < 0)
+        if (vd_work_settle(&answer->files.v[i].work, err) < 0)
             return -1;
     }
     return 0;
@@ -425,7 +391,7 @@ static int repair_all(struct vd_answer *answer, const struct vd_request *req, st
     if (prepare_all(answer, req, false, err) < 0)
         return err->kind == VD_ERR_REFUSED ? refuse_repair(answer, err) : -1;
     if (!has_changes(answer))
-        return 0;
+        return settle_all(answer, false, err);
     if (preflight(answer, req, &why) < 0) {
         /* Keeping what a shorter file cuts off may be what needs the room. */
         forget_work(answer);
@@ -446,15 +412,20 @@ static int open_all(const char *path, const struct vd_request *req, struct vd_an
                     struct vd_err *err)
 {
     struct vd_open_options open = req->open;
+    bool was_finished = false;
 
-    if (req->level && !req->dry_run)
+    if (req->level && !req->dry_run) {
         open.flags |= BDRV_O_RDWR;
+        if (vd_recover(path, &was_finished, err) < 0)
+            return -1;
+        vd_undofile_sweep(path);
+    }
     if (vd_open_chain(path, &open, !req->whole_chain, req->budget->chain_depth, &answer->chain, err) < 0)
         return -1;
     for (size_t i = 0; i < answer->chain.n; i++) {
         struct vd_chain_link *link = &answer->chain.v[i];
 
-        if (add_file(link->bs->filename, link, req, &answer->files, err) < 0)
+        if (add_file(link->bs->filename, link, req, was_finished && i == 0, &answer->files, err) < 0)
             return -1;
         answer->files.v[i].was_skipped = req->if_dirty && !is_dirty(link->bs);
     }
@@ -495,160 +466,4 @@ void vd_answer_free(struct vd_answer *answer)
     }
     vd_outcome_vec_done(&answer->files);
     vd_chain_free(&answer->chain);
-}
-
-/* ---- undo */
-
-static struct vd_journal *find_undo(const char *path, const char *undo_file, bool writable,
-                                    enum vd_journal_state *state, struct vd_err *err)
-{
-    const unsigned wanted = UNFINISHED | (1u << VD_JOURNAL_COMMITTED);
-    struct vd_err why = VD_ERR_INIT;
-    vd_auto(vd_journal) journal = vd_journal_open(undo_file ? undo_file : path, writable, &why);
-
-    /* The argument may be the undo file itself. */
-    if (journal && vd_undofile_state(journal, state, err) == 0) {
-        if (wanted & (1u << *state))
-            return vd_take(&journal);
-        vd_fail(err, VD_ERR_REFUSED, 0, "%s: this repair has been taken back already",
-                undo_file ? undo_file : path);
-        return NULL;
-    }
-    if (undo_file) {
-        *err = why;
-        return NULL;
-    }
-    journal = vd_undofile_find(path, wanted, writable, state, err);
-    if (!journal && !err->kind)
-        vd_fail(err, VD_ERR_REFUSED, 0, "%s: no undo file that has not been taken back (%s.vdcheck-undo)",
-                path, path);
-    return vd_take(&journal);
-}
-
-/* A repair that is known by its file must not have been written to since, not even where the journal does not
- * look. */
-static int refuse_changed(struct vd_journal *journal, struct BlockDriverState *file, struct vd_err *err)
-{
-    const struct stat *st = vd_file_stat(file);
-
-    if (vd_journal_get_number(journal, "ino", -1) != (int64_t)st->st_ino ||
-        vd_journal_get_number(journal, "dev", -1) != (int64_t)st->st_dev)
-        return 0; /* a copy: only its content can be judged */
-    if (vd_journal_get_number(journal, "mtime_s", 0) == (int64_t)st->st_mtim.tv_sec &&
-        vd_journal_get_number(journal, "mtime_ns", 0) == (int64_t)st->st_mtim.tv_nsec)
-        return 0;
-    return vd_fail(
-        err, VD_ERR_REFUSED, 0,
-        "%s: the file was written to after the repair; taking the repair back could destroy what was written",
-        file->filename);
-}
-
-struct undo_part {
-    struct vd_journal *journal;
-    struct BlockDriverState *file;
-};
-
-VD_VEC(undo_vec, struct undo_part)
-
-static int add_part(struct undo_vec *parts, struct vd_journal *journal, const char *image,
-                    enum vd_journal_state state, bool dry_run, struct vd_err *err)
-{
-    struct undo_part part = {.journal = journal};
-
-    part.file = vd_file_open(image, dry_run ? 0 : BDRV_O_RDWR, err);
-    if (!part.file)
-        return -1;
-    if (undo_vec_push(parts, part) < 0) {
-        bdrv_unref(part.file);
-        return vd_fail_memory(err);
-    }
-    if (state == VD_JOURNAL_COMMITTED && refuse_changed(journal, part.file, err) < 0)
-        return -1;
-    return vd_journal_verify(journal, part.file,
-                             state == VD_JOURNAL_COMMITTED ? VD_MATCH_NEW : VD_MATCH_EITHER, err);
-}
-
-static int add_members(struct undo_vec *parts, struct vd_journal *main_journal, enum vd_journal_state state,
-                       bool dry_run, struct vd_err *err)
-{
-    for (unsigned i = 0;; i++) {
-        char key[32];
-        vd_auto_mem char *path = NULL;
-        vd_auto_mem char *image = NULL;
-        vd_auto(vd_journal) journal = NULL;
-
-        snprintf(key, sizeof(key), "member%u", i);
-        path = vd_journal_get(main_journal, key);
-        if (!path)
-            return 0;
-        journal = vd_journal_open(path, !dry_run, err);
-        image = journal ? vd_journal_get(journal, "image") : NULL;
-        if (!journal || !image)
-            return journal ? vd_fail(err, VD_ERR_FORMAT, 0, "%s: the journal does not name its image", path)
-                           : -1;
-        if (add_part(parts, journal, image, state, dry_run, err) < 0) {
-            if (parts->n && parts->v[parts->n - 1].journal == journal)
-                (void)vd_take(&journal);
-            return -1;
-        }
-        (void)vd_take(&journal);
-    }
-}
-
-static int roll_all_back(struct undo_vec *parts, struct vd_err *err)
-{
-    if (vd_journal_set_state(parts->v[0].journal, VD_JOURNAL_UNDOING, err) < 0)
-        return -1;
-    for (size_t i = 0; i < parts->n; i++)
-        if (vd_journal_roll_back(parts->v[i].journal, parts->v[i].file, err) < 0)
-            return -1;
-    return vd_journal_set_state(parts->v[0].journal, VD_JOURNAL_UNDONE, err);
-}
-
-int vd_undo_run(const char *path, const char *undo_file, bool dry_run, struct vd_undo_answer *answer,
-                struct vd_err *err)
-{
-    enum vd_journal_state state = VD_JOURNAL_EMPTY;
-    struct undo_vec parts = {0};
-    struct vd_journal *journal;
-    vd_auto_mem char *main_path = NULL;
-    int rc;
-
-    *answer = (struct vd_undo_answer){0};
-    journal = find_undo(path, undo_file, !dry_run, &state, err);
-    if (!journal)
-        return -1;
-    answer->undo_file = strdup(vd_journal_path(journal));
-    main_path = vd_journal_get(journal, "main");
-    /* The image is where it was named; an undo file named alone knows its image. */
-    answer->image =
-        strcmp(path, vd_journal_path(journal)) == 0 ? vd_journal_get(journal, "image") : strdup(path);
-    if (main_path)
-        rc = vd_fail(err, VD_ERR_REFUSED, 0, "%s: part of the repair of a chain; take that back with %s",
-                     path, main_path);
-    else if (!answer->image)
-        rc = vd_fail(err, VD_ERR_FORMAT, 0, "%s: the journal does not name its image",
-                     vd_journal_path(journal));
-    else
-        rc = add_part(&parts, journal, answer->image, state, dry_run, err);
-    if (rc == 0)
-        rc = add_members(&parts, journal, state, dry_run, err);
-    if (rc == 0 && !dry_run)
-        rc = roll_all_back(&parts, err);
-    if (rc == 0 && !dry_run)
-        vd_undofile_remove_stub(answer->image);
-    for (size_t i = 0; i < parts.n; i++) {
-        bdrv_unref(parts.v[i].file);
-        if (parts.v[i].journal != journal)
-            vd_journal_close(parts.v[i].journal);
-    }
-    vd_journal_close(journal);
-    undo_vec_done(&parts);
-    return rc;
-}
-
-void vd_undo_answer_free(struct vd_undo_answer *answer)
-{
-    free(answer->image);
-    free(answer->undo_file);
 }

@@ -28,7 +28,6 @@ struct vd_outcome {
     struct BlockDriverState *bs; /* format node, opened for checking; borrowed from the chain */
     char *undo_file;             /* where the repair can be taken back from; NULL: none */
     bool was_repaired;           /* written, or (dry run) would be */
-    bool is_unfinished;          /* an interrupted repair of it was found: it was looked at as finished */
     bool was_skipped;            /* if_dirty, and it is not */
 };
 
@@ -49,20 +48,5 @@ struct vd_answer {
 int vd_request_run(const char *path, const struct vd_request *req, struct vd_answer *answer,
                    struct vd_err *err);
 void vd_answer_free(struct vd_answer *answer);
-
-struct vd_undo_answer {
-    char *image;
-    char *undo_file;
-    uint64_t records; /* blocks that were put back */
-};
-
-/*
- * Takes back the newest repair of the image (or that of the undo file) that has not been taken back. dry_run:
- * only tells whether it could. VD_ERR_REFUSED where the image is no longer as that repair left it; nothing is
- * written then.
- */
-int vd_undo_run(const char *path, const char *undo_file, bool dry_run, struct vd_undo_answer *answer,
-                struct vd_err *err);
-void vd_undo_answer_free(struct vd_undo_answer *answer);
 
 #endif

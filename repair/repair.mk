@@ -5,5 +5,6 @@ libvdcheck_a_SOURCES += \
 	repair/repair.c repair/repair.h \
 	repair/salvage.c repair/salvage.h \
 	repair/transaction.c repair/transaction.h \
+	repair/undo.c repair/undo.h \
 	repair/undofile.c repair/undofile.h \
 	repair/verify.c repair/verify.h

@@ -56,6 +56,7 @@ static int check(struct vd_work *work, struct BlockDriverState *below,
         .given_up = work->given_up.n ? &work->given_up : NULL,
         .link = work->link,
         .whole_chain = opts->whole_chain,
+        .is_unfinished = work->is_unfinished || (work->was_finished && !work->before.ledger),
         .flags = plan->flags & VD_EVIDENCE,
         .current_map = current,
     };
@@ -182,16 +183,70 @@ static void settle_kind(struct vd_ledger *before, const struct vd_group *like, u
         }
 }
 
+/* A leak is settled by its clusters: one that a repair left may go by another id, for what lies behind it has
+ * changed. */
+static int settle_leak(struct vd_group *group, struct vd_ledger *after, struct vd_err *err)
+{
+    struct vd_runs gone = {0};
+
+    if (vd_runs_minus(&group->clusters, &after->leaked, &gone) < 0)
+        return vd_fail_memory(err);
+    group->fixed = vd_min(vd_runs_total(&gone), group->count);
+    vd_runs_done(&gone);
+    return 0;
+}
+
+/* Leaks that were none before, those that a repair gave up, are part of the report as well. */
+static int add_new_leaks(struct vd_ledger *before, struct vd_ledger *after, struct vd_err *err)
+{
+    for (size_t i = 0; i < after->groups.n; i++) {
+        struct vd_group *group = after->groups.v[i];
+        struct vd_runs fresh = {0};
+        uint64_t n;
+
+        if (group->severity != VD_LEAK)
+            continue;
+        if (vd_runs_minus(&group->clusters, &before->leaked, &fresh) < 0)
+            return vd_fail_memory(err);
+        n = vd_runs_total(&fresh);
+        vd_runs_done(&fresh);
+        if (!n)
+            continue;
+        group->bytes = group->bytes / group->count * n;
+        group->count = n;
+        if (vd_group_vec_push(&before->groups, group) < 0)
+            return vd_fail_memory(err);
+        after->groups.v[i--] = after->groups.v[--after->groups.n];
+    }
+    return 0;
+}
+
+static void settle_finished(struct vd_ledger *before)
+{
+    for (size_t i = 0; i < before->groups.n; i++)
+        if (before->groups.v[i]->kind == &vd_image_findings[VD_IMAGE_REPAIR_UNFINISHED - VD_IMAGE_FINDINGS])
+            before->groups.v[i]->fixed = before->groups.v[i]->count;
+}
+
 int vd_work_settle(struct vd_work *work, struct vd_err *err)
 {
     struct vd_ledger *before = work->before.ledger;
 
+    if (work->was_finished)
+        settle_finished(before);
     if (!work->has_changes)
         return 0;
-    for (size_t i = 0; i < before->groups.n; i++)
-        settle_kind(before, before->groups.v[i], count_of(work->after.ledger, before->groups.v[i]));
+    for (size_t i = 0; i < before->groups.n; i++) {
+        struct vd_group *group = before->groups.v[i];
+
+        if (group->severity != VD_LEAK || !group->clusters.n)
+            settle_kind(before, group, count_of(work->after.ledger, group));
+        else if (settle_leak(group, work->after.ledger, err) < 0)
+            return -1;
+    }
     /* What nobody could see before is part of the report as well. */
-    if (vd_ledger_merge(before, work->after.ledger, err) < 0)
+    if (add_new_leaks(before, work->after.ledger, err) < 0 ||
+        vd_ledger_merge(before, work->after.ledger, err) < 0)
         return -1;
     work->before.clusters = work->after.clusters;
     work->before.image_end = work->after.image_end;

@@ -17,6 +17,8 @@ struct vd_work {
     struct BlockDriverState *file; /* its file with filters, opened for writing unless it is a dry run */
     const struct BlockDriver *drv;
     const struct vd_chain_link *link; /* NULL: the step to the backing file is not judged */
+    bool is_unfinished;               /* file shows what an interrupted repair of it will leave */
+    bool was_finished;                /* an interrupted repair of it was finished just now */
     struct BlockDriverState *overlay; /* NULL until something is to be fixed */
     struct vd_check_result before;    /* what was found; after a repair with what was fixed */
     struct vd_check_result after;     /* of the overlay; empty where nothing was changed */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "formats/base/text.h"
+#include "repair/undo.h"
 #include "report/cli.h"
 #include "report/status.h"
 

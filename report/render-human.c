@@ -63,6 +63,18 @@ static void say_counts(FILE *f, const struct vd_counts *counts)
         fputs("nothing wrong", f);
 }
 
+/* What went wrong; a story that begins with the image's name does not say it twice. */
+static void say_story(FILE *f, const struct vd_image_report *r)
+{
+    const char *told = r->err->story;
+    size_t n = strlen(r->path);
+    char story[800];
+
+    if (strncmp(told, r->path, n) == 0 && strncmp(told + n, ": ", 2) == 0)
+        told += n + 2;
+    fprintf(f, "%s\n", vd_text_escape(story, sizeof(story), told, strlen(told)));
+}
+
 static void say_verdict(FILE *f, const struct vd_image_report *r, const char *path)
 {
     static const char *const words[] = {
@@ -74,14 +86,15 @@ static void say_verdict(FILE *f, const struct vd_image_report *r, const char *pa
     struct paint paint = paint_of(f, r->status);
 
     fprintf(f, "%s: %s%s%s: ", path, paint.on, words[r->status], paint.off);
+    if (r->err->kind && r->err->kind != VD_ERR_REFUSED)
+        say_story(f, r);
     if (!r->out || (!r->out->work.before.ledger)) {
-        char story[800];
-
-        fprintf(f, "%s\n",
-                r->err->kind ? vd_text_escape(story, sizeof(story), r->err->story, strlen(r->err->story))
-                             : "this format has no check");
+        if (!r->err->kind)
+            fputs("this format has no check\n", f);
         return;
     }
+    if (r->err->kind && r->err->kind != VD_ERR_REFUSED)
+        fputs("  found until then: ", f);
     all = vd_ledger_counts(r->out->work.before.ledger);
     if (r->out->was_repaired && !r->dry_run) {
         say_counts(f, &all);
@@ -125,6 +138,9 @@ static void say_place(FILE *f, const struct vd_place *place, enum vd_severity se
 {
     char found[4 * VD_PLACE_TEXT], expected[4 * VD_PLACE_TEXT], size[VD_TEXT_SIZE_MAX];
 
+    /* What concerns the whole file has no place to tell. */
+    if (!place->depth && place->host == VD_NOWHERE && !place->found[0] && !place->expected[0])
+        return;
     fputs("      ", f);
     for (unsigned i = 0; i < place->depth; i++)
         fprintf(f, "%s%s[%" PRIu64 "]", i ? "." : "", place->where[i].name, place->where[i].index);
@@ -149,11 +165,14 @@ static void say_fate(FILE *f, const struct vd_image_report *r, const struct vd_g
 {
     bool all = group->fixed == group->count;
 
-    if (r->level && group->fixed && !r->dry_run)
-        fprintf(f, "      done: %" PRIu64 " of %" PRIu64 "; %s\n", group->fixed, group->count,
+    if (r->level && group->fixed && group->level > r->level)
+        fprintf(f, "      %s: %" PRIu64 " of %" PRIu64 ", as a result of the other repairs\n",
+                r->dry_run ? "would be gone" : "gone", group->fixed, group->count);
+    else if (r->level && group->fixed && !r->dry_run)
+        fprintf(f, "      done: %" PRIu64 " of %" PRIu64 " (%s)\n", group->fixed, group->count,
                 group->kind->repair);
     else if (r->level && group->fixed)
-        fprintf(f, "      would be repaired: %" PRIu64 " of %" PRIu64 "; %s\n", group->fixed, group->count,
+        fprintf(f, "      would be repaired: %" PRIu64 " of %" PRIu64 " (%s)\n", group->fixed, group->count,
                 group->kind->repair);
     else if (group->level == VD_LEVEL_NONE)
         fprintf(f, "      repair: %s%s\n", group->kind->level == VD_LEVEL_NONE ? "" : "not here; ",
@@ -199,6 +218,17 @@ static enum vd_level least_level(const struct vd_ledger *ledger)
     return least == VD_LEVEL_LEAKS ? VD_LEVEL_SAFE : least;
 }
 
+/* Why the work ended early, whatever was found before. */
+static void say_error(FILE *f, const struct vd_image_report *r)
+{
+    char story[1200];
+
+    if (!r->err->kind)
+        return;
+    fprintf(f, "  %s: %s\n", r->err->kind == VD_ERR_REFUSED ? "no repair was made" : "error",
+            vd_text_escape(story, sizeof(story), r->err->story, strlen(r->err->story)));
+}
+
 static void say_next(FILE *f, const struct vd_image_report *r, const char *path)
 {
     const struct vd_ledger *ledger = r->out->work.before.ledger;
@@ -213,12 +243,7 @@ static void say_next(FILE *f, const struct vd_image_report *r, const char *path)
     } else if (r->dry_run && r->is_verified) {
         fputs("  dry run: the repair was worked out and verified; nothing was written\n", f);
     }
-    if (r->err->kind == VD_ERR_REFUSED) {
-        char story[800];
-
-        fprintf(f, "  no repair was made: %s\n",
-                vd_text_escape(story, sizeof(story), r->err->story, strlen(r->err->story)));
-    }
+    say_error(f, r);
     if (r->status == VD_STATUS_CLEAN || r->status == VD_STATUS_REPAIRED)
         return;
     if (level == VD_LEVEL_SAFE && !r->level)
@@ -252,7 +277,7 @@ static void image(FILE *f, void *state, const struct vd_image_report *r)
         say_image(f, r);
     for (size_t i = 0; i < ledger->groups.n; i++)
         say_group(f, r, ledger->groups.v[i]);
-    if (ledger->groups.n)
+    if (ledger->groups.n || r->err->kind)
         say_next(f, r, path);
 }
 

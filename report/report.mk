@@ -18,3 +18,26 @@ report_sources = \
 	report/render-qemu.c \
 	report/render.h \
 	report/status.c report/status.h
+
+# Manual pages and completion take their lists from the rows.
+noinst_PROGRAMS = report/gen-doc
+report_gen_doc_SOURCES = report/gen-doc.c
+report_gen_doc_LDADD = libvdcheck.a $(DEP_LIBS)
+man_MANS = vdcheck.1 vdcheck-findings.7
+bashcompletion_DATA = vdcheck.bash
+doc_templates = report/vdcheck.1.in report/vdcheck-findings.7.in report/completion.in
+EXTRA_DIST += $(doc_templates)
+CLEANFILES += $(man_MANS) $(bashcompletion_DATA)
+
+vdcheck.1: report/vdcheck.1.in report/gen-doc$(EXEEXT)
+	$(AM_V_GEN)report/gen-doc $(srcdir)/report/vdcheck.1.in > $@.tmp && mv $@.tmp $@
+vdcheck-findings.7: report/vdcheck-findings.7.in report/gen-doc$(EXEEXT)
+	$(AM_V_GEN)report/gen-doc $(srcdir)/report/vdcheck-findings.7.in > $@.tmp && mv $@.tmp $@
+vdcheck.bash: report/completion.in report/gen-doc$(EXEEXT)
+	$(AM_V_GEN)report/gen-doc $(srcdir)/report/completion.in > $@.tmp && mv $@.tmp $@
+
+# The completion must be called as the command is.
+install-data-hook:
+	cd "$(DESTDIR)$(bashcompletiondir)" && mv -f vdcheck.bash vdcheck
+uninstall-hook:
+	rm -f "$(DESTDIR)$(bashcompletiondir)/vdcheck"

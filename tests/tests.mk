@@ -30,5 +30,6 @@ include $(top_srcdir)/tests/fixture/fixture.mk
 include $(top_srcdir)/tests/command/command.mk
 include $(top_srcdir)/tests/compare/compare.mk
 include $(top_srcdir)/tests/lint/lint.mk
+include $(top_srcdir)/tests/demo/demo.mk
 include $(top_srcdir)/tests/bench/bench.mk
 AM_TESTS_ENVIRONMENT = VDCHECK=$(abs_top_builddir)/$(tested_vdcheck); srcdir=$(abs_srcdir); export VDCHECK srcdir;

@@ -342,6 +342,11 @@ bool vd_file_has_no_locks(struct BlockDriverState *bs)
     return file_of(bs)->has_no_locks;
 }
 
+bool vd_file_has_writer(struct BlockDriverState *bs)
+{
+    return vd_lock_has_writer(file_of(bs)->fd);
+}
+
 const struct stat *vd_file_stat(struct BlockDriverState *bs)
 {
     return &file_of(bs)->stat;

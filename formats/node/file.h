@@ -33,6 +33,9 @@ int vd_file_fd(struct BlockDriverState *bs);
 /* Does the file system keep no byte-range locks, so that nothing protects the file from a writer? */
 bool vd_file_has_no_locks(struct BlockDriverState *bs);
 
+/* Has another program the file open for writing, by QEMU's locks? */
+bool vd_file_has_writer(struct BlockDriverState *bs);
+
 /* What fstat said when the node was opened, and after the last write of ours. */
 const struct stat *vd_file_stat(struct BlockDriverState *bs);
 

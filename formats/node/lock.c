@@ -104,3 +104,10 @@ enum vd_lock_result vd_lock_take(int fd, enum vd_lock_mode mode, const char *pat
     }
     return VD_LOCK_TAKEN;
 }
+
+bool vd_lock_has_writer(int fd)
+{
+    int held = 0;
+
+    return is_held_by_others(fd, USES + WRITE, &held) == 0 && held;
+}

@@ -9,6 +9,8 @@
 #ifndef VD_NODE_LOCK_H
 #define VD_NODE_LOCK_H
 
+#include <stdbool.h>
+
 #include "formats/base/err.h"
 
 enum vd_lock_mode {
@@ -22,5 +24,8 @@ enum vd_lock_result { VD_LOCK_TAKEN, VD_LOCK_NONE_HERE, VD_LOCK_FAILED };
 /* Takes the locks of mode on fd, instead of those it may hold. VD_LOCK_NONE_HERE: the file system has none.
  * VD_LOCK_FAILED with VD_ERR_BUSY: another program is in the way, and nothing is held. */
 enum vd_lock_result vd_lock_take(int fd, enum vd_lock_mode mode, const char *path, struct vd_err *err);
+
+/* Does another program hold the lock that says that it writes? An error answers no. */
+bool vd_lock_has_writer(int fd);
 
 #endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Taking a repair back, and going on with one that was interrupted: over all files that it touched, or none.
+ */
+#ifndef VD_UNDO_H
+#define VD_UNDO_H
+
+#include <stdbool.h>
+
+#include "formats/base/err.h"
+
+struct vd_undo_answer {
+    char *image;
+    char *undo_file;
+};
+
+/*
+ * Takes back the newest repair of the image (or that of the undo file) that has not been taken back. dry_run:
+ * only tells whether it could. VD_ERR_REFUSED where the image is no longer as that repair left it; nothing is
+ * written then.
+ */
+int vd_undo_run(const char *path, const char *undo_file, bool dry_run, struct vd_undo_answer *answer,
+                struct vd_err *err);
+void vd_undo_answer_free(struct vd_undo_answer *answer);
+
+/*
+ * Goes on with an interrupted repair (forward) or undo (back) of the image, on all files that it touched. 0
+ * also where there is none. VD_ERR_REFUSED where a file is neither the old nor the new one, or where the
+ * image is but a member of the repair of a chain.
+ */
+int vd_recover(const char *path, bool *was_finished, struct vd_err *err);
+
+#endif
