@@ -120,6 +120,8 @@ static int put_image(struct store *s, struct BlockDriverState *bs, const struct 
     return rc;
 }
 
+/* ---- usage */
+
 static int put_run(void *opaque, uint64_t first, uint64_t count, enum vd_kind kind, unsigned refs)
 {
     struct store *s = opaque;
@@ -146,6 +148,65 @@ static int put_runs(struct store *s, struct vd_check_result *result, struct vd_e
     sqlite3_finalize(s->run);
     return rc;
 }
+
+/* ---- claims */
+
+struct claims {
+    struct store *s;
+    struct vd_check_result *result;
+    sqlite3_stmt *insert;
+    bool all;
+};
+
+static bool is_wanted(const struct claims *c, uint64_t host, uint64_t bytes)
+{
+    uint64_t cs = c->result->cluster_size;
+
+    for (uint64_t at = 0; !c->all && at < bytes; at += cs)
+        if (vd_usemap_is_shared(c->result->map, (host + at) / cs))
+            return true;
+    return c->all;
+}
+
+static int on_claim(void *opaque, uint64_t host, uint64_t bytes, int kind, uint64_t reference, uint64_t guest)
+{
+    struct claims *c = opaque;
+
+    if (!is_wanted(c, host, bytes))
+        return 0;
+    sqlite3_bind_int64(c->insert, 1, c->s->image_id);
+    bind_number(c->insert, 2, host / c->result->cluster_size);
+    sqlite3_bind_text(c->insert, 3, vd_kind_name((enum vd_kind)kind), -1, SQLITE_STATIC);
+    bind_number(c->insert, 4, reference);
+    bind_number(c->insert, 5, guest);
+    return sqlite3_step(c->insert) == SQLITE_DONE && sqlite3_reset(c->insert) == SQLITE_OK ? 0 : -1;
+}
+
+static bool may_share(const struct vd_ledger *ledger)
+{
+    /* What is claimed twice is corruption in every format that has no reference counts of its own. */
+    return vd_ledger_counts(ledger).corruptions != 0;
+}
+
+static int put_claims(struct store *s, struct BlockDriverState *bs, struct vd_check_result *result, bool all,
+                      struct vd_err *err)
+{
+    struct claims c = {.s = s, .result = result, .all = all};
+    int rc;
+
+    if (!result->map || !bs->drv->bdrv_each_claim || (!all && !may_share(result->ledger)))
+        return 0;
+    if (sqlite3_prepare_v2(s->db,
+                           "INSERT INTO claim(image_id, cluster, kind, reference_offset, guest_offset)"
+                           " VALUES(?1, ?2, ?3, ?4, ?5)",
+                           -1, &c.insert, NULL) != SQLITE_OK)
+        return db_fail(s, err);
+    rc = bs->drv->bdrv_each_claim(bs, on_claim, &c, err);
+    sqlite3_finalize(c.insert);
+    return rc;
+}
+
+/* ---- findings */
 
 static int put_place(struct store *s, const struct vd_group *group, const struct vd_place *place,
                      bool is_fixed, struct vd_err *err)
@@ -180,12 +241,11 @@ static int put_findings(struct store *s, const struct vd_ledger *ledger, struct 
 }
 
 int vd_store_image(const char *path, struct BlockDriverState *bs, struct vd_check_result *result,
-                   const char *status, struct vd_store_owners *owners, struct vd_err *err)
+                   const char *status, bool with_owners, struct vd_err *err)
 {
     struct store s = {.path = path};
     int rc = 0;
 
-    (void)owners;
     if (sqlite3_open_v2(path, &s.db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) != SQLITE_OK)
         rc = db_fail(&s, err);
     if (rc == 0) {
@@ -200,6 +260,8 @@ int vd_store_image(const char *path, struct BlockDriverState *bs, struct vd_chec
         rc = put_image(&s, bs, result, status, err);
     if (rc == 0)
         rc = put_runs(&s, result, err);
+    if (rc == 0)
+        rc = put_claims(&s, bs, result, with_owners, err);
     if (rc == 0)
         rc = put_findings(&s, result->ledger, err);
     if (rc == 0)

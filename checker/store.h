@@ -8,14 +8,11 @@
 
 #include "checker/check.h"
 
-/* Who owns which cluster, for those who pay for it: tells every reference of the image to fn. */
-struct vd_store_owners;
-
 /*
  * Adds (or renews) an image in the SQLite file at path, which is made where it is not there: one transaction.
  * Images are told apart by their path. owners: NULL, or what names the owner of each cluster.
  */
 int vd_store_image(const char *path, struct BlockDriverState *bs, struct vd_check_result *result,
-                   const char *status, struct vd_store_owners *owners, struct vd_err *err);
+                   const char *status, bool with_owners, struct vd_err *err);
 
 #endif

@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "checker/store.h"
+#include "formats/registry.h"
 #include "report/cli.h"
 #include "report/render.h"
 
@@ -19,6 +20,7 @@
 struct job {
     const char *path;
     struct vd_answer answer;
+    struct vd_budget budget; /* what the answer's maps are given back to */
     struct vd_err err;
     double seconds;
     bool is_done;
@@ -48,10 +50,9 @@ static void work_on(struct run *run, struct job *job)
 {
     const struct vd_cli *cli = run->cli;
     struct vd_progress progress = run->progress;
-    struct vd_budget budget = vd_cli_budget(cli, &progress);
     struct vd_request req = {
         .open = vd_cli_open_options(cli, 0),
-        .budget = &budget,
+        .budget = &job->budget,
         .level = cli->level,
         .dry_run = cli->dry_run,
         .whole_chain = cli->backing_chain,
@@ -63,10 +64,11 @@ static void work_on(struct run *run, struct job *job)
     };
     double start = now();
 
+    job->budget = vd_cli_budget(cli, &progress);
     progress.image = job->path;
     progress.is_shown = progress.is_shown && cli->jobs == 1;
     /* What one image may cost is bounded; several at once share the bound. */
-    budget.memory /= cli->jobs;
+    job->budget.memory /= cli->jobs;
     (void)vd_request_run(job->path, &req, &job->answer, &job->err);
     vd_progress_clear(&progress);
     job->seconds = now() - start;
@@ -78,7 +80,7 @@ static void keep_map(struct run *run, struct vd_outcome *out, enum vd_status sta
 
     if (!run->cli->map || !out || !out->work.before.ledger)
         return;
-    if (vd_store_image(run->cli->map, out->bs, &out->work.before, vd_status_name(status), NULL, &err) < 0)
+    if (vd_store_image(run->cli->map, out->bs, &out->work.before, vd_status_name(status), false, &err) < 0)
         run->status |= vd_cli_fail(&err);
 }
 
@@ -161,6 +163,9 @@ static int refuse_words(struct vd_cli *cli)
 {
     if (!cli->words_n)
         return vd_cli_usage(cli, "no image named");
+    if (cli->format && !vd_driver_by_name(cli->format))
+        return vd_cli_usage(cli, "'%s' is no format that vdcheck knows (`vdcheck formats` lists them)",
+                            cli->format);
     if (cli->level && cli->force_share)
         return vd_cli_usage(cli, "--force-share never goes with --repair");
     if (cli->dry_run && !cli->level)

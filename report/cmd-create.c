@@ -39,8 +39,9 @@ int vd_cmd_create(struct vd_cli *cli)
     if (cli->words_n != 2)
         return vd_cli_usage(cli, "a file and a size expected");
     if (!drv || !drv->bdrv_co_create)
-        return vd_cli_usage(
-            cli, "-f NAME: a format that can be created is expected (`vdcheck formats` lists them)");
+        return vd_cli_usage(cli,
+                            "-f %s: a format that can be created is expected (`vdcheck formats` lists them)",
+                            cli->format ? cli->format : "NAME");
     if (!vd_text_parse_size(cli->words[1], &opts.size))
         return vd_cli_usage(cli, "'%s' is no size", cli->words[1]);
     if (cli->backing_format && !vd_driver_by_name(cli->backing_format))

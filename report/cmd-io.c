@@ -46,6 +46,9 @@ static int take_range(struct io *io, char **words, int n)
     }
     if (n != 2 || !vd_text_parse_size(words[0], &io->offset) || !vd_text_parse_size(words[1], &io->length))
         return bad_words(io, "[-P BYTE] OFFSET LENGTH");
+    if (io->offset > io->bs->total_bytes || io->length > io->bs->total_bytes - io->offset)
+        return vd_fail(&io->err, VD_ERR_USAGE, 0, "the disk ends at 0x%" PRIx64,
+                       (uint64_t)io->bs->total_bytes);
     return 0;
 }
 
@@ -80,9 +83,6 @@ static int in_pieces(struct io *io, int (*fn)(struct io *io, uint8_t *buf, int64
 
 static int read_piece(struct io *io, uint8_t *buf, int64_t at, int64_t n)
 {
-    if (at + n > io->bs->total_bytes)
-        return vd_fail(&io->err, VD_ERR_USAGE, 0, "0x%" PRIx64 " lies behind the end of the disk",
-                       (uint64_t)(at + n));
     return bdrv_pread(io->bs, at, n, buf, &io->err) < 0 ? -1 : verify_pattern(io, buf, at, n);
 }
 

@@ -120,6 +120,50 @@ static void print_runs(const struct map_run_vec *runs, uint64_t cluster_size, bo
         printf("  ... %zu runs more (--verbose lists them)\n", runs->n - shown);
 }
 
+/* ---- owners */
+
+struct owners {
+    json_t *list; /* NULL: they are printed */
+};
+
+static int tell_owner(void *opaque, uint64_t host, uint64_t bytes, int kind, uint64_t reference,
+                      uint64_t guest)
+{
+    struct owners *owners = opaque;
+    char size[VD_TEXT_SIZE_MAX];
+
+    if (owners->list) {
+        json_t *o = json_object();
+
+        json_object_set_new(o, "offset", vd_json_number(host));
+        json_object_set_new(o, "bytes", vd_json_number(bytes));
+        json_object_set_new(o, "kind", json_string(vd_kind_name((enum vd_kind)kind)));
+        json_object_set_new(o, "reference_offset", vd_json_number(reference));
+        json_object_set_new(o, "guest_offset", vd_json_number(guest));
+        return json_array_append_new(owners->list, o);
+    }
+    printf("  0x%-16" PRIx64 " %12s  %-10s", host, vd_text_size(size, bytes),
+           vd_kind_name((enum vd_kind)kind));
+    if (reference != UINT64_MAX)
+        printf(" named at 0x%" PRIx64, reference);
+    if (guest != UINT64_MAX)
+        printf(", guest 0x%" PRIx64, guest);
+    putchar('\n');
+    return 0;
+}
+
+static void tell_owners(const struct vd_outcome *out, json_t *list)
+{
+    struct owners owners = {list};
+    struct vd_err err = VD_ERR_INIT;
+
+    if (!list)
+        printf("\n  owners:\n");
+    if (out->bs->drv->bdrv_each_claim &&
+        out->bs->drv->bdrv_each_claim(out->bs, tell_owner, &owners, &err) < 0)
+        (void)vd_cli_fail(&err);
+}
+
 static json_t *runs_json(const struct map_run_vec *runs, uint64_t cluster_size)
 {
     json_t *list = json_array();
@@ -147,6 +191,12 @@ static void print_json(const struct vd_cli *cli, const struct vd_outcome *out, c
     json_object_set_new(o, "cluster_size", vd_json_number(result->cluster_size));
     json_object_set_new(o, "complete", json_boolean(!result->map_is_incomplete));
     json_object_set_new(o, "runs", runs_json(runs, result->cluster_size));
+    if (cli->owners) {
+        json_t *list = json_array();
+
+        tell_owners(out, list);
+        json_object_set_new(o, "owners", list);
+    }
     vd_json_print(stdout, o);
 }
 
@@ -174,6 +224,8 @@ static int show(const struct vd_cli *cli, struct vd_outcome *out)
         draw(&runs, vd_usemap_clusters(result->map));
         print_sums(&runs, result->cluster_size);
         print_runs(&runs, result->cluster_size, cli->verbose);
+        if (cli->owners)
+            tell_owners(out, NULL);
     }
     map_run_vec_done(&runs);
     return 0;
@@ -200,7 +252,7 @@ int vd_cmd_map(struct vd_cli *cli)
         struct vd_outcome *out = &answer.files.v[0];
 
         if (vd_store_image(cli->map, out->bs, &out->work.before,
-                           vd_status_name(vd_status_of(out, &err, false)), NULL, &err) < 0)
+                           vd_status_name(vd_status_of(out, &err, false)), cli->owners, &err) < 0)
             status = vd_cli_fail(&err);
     }
     vd_answer_free(&answer);

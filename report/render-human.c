@@ -86,15 +86,13 @@ static void say_verdict(FILE *f, const struct vd_image_report *r, const char *pa
     struct paint paint = paint_of(f, r->status);
 
     fprintf(f, "%s: %s%s%s: ", path, paint.on, words[r->status], paint.off);
-    if (r->err->kind && r->err->kind != VD_ERR_REFUSED)
-        say_story(f, r);
     if (!r->out || (!r->out->work.before.ledger)) {
-        if (!r->err->kind)
+        if (r->err->kind)
+            say_story(f, r);
+        else
             fputs("this format has no check\n", f);
         return;
     }
-    if (r->err->kind && r->err->kind != VD_ERR_REFUSED)
-        fputs("  found until then: ", f);
     all = vd_ledger_counts(r->out->work.before.ledger);
     if (r->out->was_repaired && !r->dry_run) {
         say_counts(f, &all);

@@ -55,9 +55,10 @@ static inline uint64_t vd_span_end(struct vd_span s)
     return vd_add_sat(s.off, s.len);
 }
 
+/* Have they a byte in common? An empty span has none. */
 static inline bool vd_spans_meet(struct vd_span a, struct vd_span b)
 {
-    return a.off < vd_span_end(b) && b.off < vd_span_end(a);
+    return a.len && b.len && a.off < vd_span_end(b) && b.off < vd_span_end(a);
 }
 
 /* align is a power of two in all of these. */

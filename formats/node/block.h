@@ -63,6 +63,10 @@ struct vd_create_options {
     const char *const *pairs;   /* "key=value", ended by NULL; may be NULL */
 };
 
+/* See bdrv_each_claim; kind is an enum vd_kind. -1 ends the telling. */
+typedef int vd_claim_fn(void *opaque, uint64_t host, uint64_t bytes, int kind, uint64_t reference,
+                        uint64_t guest);
+
 struct BlockDriver {
     const char *format_name;
     const char *protocol_name; /* protocol nodes only */
@@ -120,6 +124,10 @@ struct BlockDriver {
     int (*bdrv_guest_ranges)(struct BlockDriverState *bs, int64_t offset, int64_t bytes,
                              int (*add)(void *opaque, uint64_t guest, uint64_t bytes), void *opaque,
                              struct vd_err *err);
+    /* Tells every reference of the image to tell(): the host bytes that it names, what they hold, where the
+     * reference stands (bytes of the file; UINT64_MAX: nowhere) and the guest bytes that it serves
+     * (UINT64_MAX: none). References that lead nowhere are passed over. */
+    int (*bdrv_each_claim)(struct BlockDriverState *bs, vd_claim_fn *tell, void *opaque, struct vd_err *err);
     /* A field by the name that recipes use ("header.features", "L1[0].L2[1]"): where it lies and how long it
      * is. */
     int (*bdrv_find_field)(struct BlockDriverState *bs, const char *name, uint64_t *offset, unsigned *bytes,

@@ -3,7 +3,8 @@
  * Reading many tables of an image, quickly.
  *
  * The tables are read in order of host offset, neighbours joined, through one small buffer; the kernel is
- * told a window of some MiB ahead what comes next. What lies in a hole is not read but told as zeroes.
+ * told a window of some MiB ahead what comes next. What lies in a hole is not read but told as a hole; a hole
+ * longer than a piece is passed over in one step, so that a scan costs what is there and not what is claimed.
  */
 #ifndef VD_NODE_SCAN_H
 #define VD_NODE_SCAN_H
@@ -22,8 +23,7 @@ struct vd_scan_table {
 
 /*
  * A piece of tables[i]: len bytes that stand at byte `at` of the table. bytes is NULL where they could not be
- * read
- * (*why says how) or where they are all in a hole (is_hole). The words may be changed in place.
+ * read (*why says how) or where they are all in a hole (is_hole). The words may be changed in place.
  */
 struct vd_scan_piece {
     const struct vd_scan_table *table;

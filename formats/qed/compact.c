@@ -107,7 +107,8 @@ static int assign(struct move_vec *moves, struct vd_runs *leaks, uint64_t new_en
 {
     size_t k = 0;
 
-    qsort(moves->v, moves->n, sizeof(*moves->v), by_from);
+    if (moves->n)
+        qsort(moves->v, moves->n, sizeof(*moves->v), by_from);
     for (size_t i = 0; i < leaks->n && k < moves->n; i++)
         for (uint64_t c = 0; c < leaks->v[i].count && leaks->v[i].first + c < new_end && k < moves->n; c++)
             moves->v[k++].to = leaks->v[i].first + c;
@@ -153,7 +154,8 @@ static int retarget_all(struct vd_check *ck, const struct qed_geometry *g, struc
     enum { BLOCK = 4096 };
     uint8_t block[BLOCK];
 
-    qsort(moves->v, moves->n, sizeof(*moves->v), by_entry);
+    if (moves->n)
+        qsort(moves->v, moves->n, sizeof(*moves->v), by_entry);
     for (size_t i = 0; i < moves->n;) {
         uint64_t at = vd_align_down(moves->v[i].entry_off, BLOCK);
 

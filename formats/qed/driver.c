@@ -207,5 +207,6 @@ const struct BlockDriver vd_driver_qed = {
     .bdrv_co_invalidate_cache = qed_invalidate_cache,
     .bdrv_co_check = qed_co_check,
     .bdrv_guest_ranges = qed_guest_ranges,
+    .bdrv_each_claim = qed_each_claim,
     .bdrv_find_field = qed_find_field,
 };

@@ -182,3 +182,68 @@ int qed_guest_ranges(struct BlockDriverState *bs, int64_t offset, int64_t bytes,
     }
     return 0;
 }
+
+static int tell_table(struct BlockDriverState *bs, uint64_t slot, uint64_t table_off, vd_claim_fn *tell,
+                      void *opaque, struct vd_err *err)
+{
+    struct qed *qed = bs->opaque;
+    const struct qed_geometry *g = &qed->g;
+    uint64_t entry[512];
+
+    for (uint64_t first = 0; first < g->table_n; first += 512) {
+        uint64_t n = vd_min(512, g->table_n - first);
+
+        if (qed_read_entries(bs, table_off, first, n, entry, NULL) < 0)
+            continue;
+        for (uint64_t i = 0; i < n; i++)
+            if (qed_l2_entry_kind(g, entry[i]) == QED_ENTRY_GOOD &&
+                tell(opaque, entry[i], g->cluster_size, VD_KIND_DATA, table_off + 8 * (first + i),
+                     qed_guest(g, slot, first + i)) < 0)
+                return vd_fail(err, VD_ERR_LIMIT, 0, "the listing of owners was ended");
+    }
+    return 0;
+}
+
+/* A table that two L1 entries name is told under both; its entries under the first alone. */
+static int tell_slots(struct BlockDriverState *bs, vd_claim_fn *tell, void *opaque, struct vd_err *err)
+{
+    struct qed *qed = bs->opaque;
+    const struct qed_geometry *g = &qed->g;
+    struct vd_runs told = {0};
+    uint64_t entry[512];
+    int rc = 0;
+
+    for (uint64_t first = 0; rc == 0 && first < g->table_n; first += 512) {
+        uint64_t n = vd_min(512, g->table_n - first);
+
+        if (qed_read_entries(bs, g->l1_off, first, n, entry, NULL) < 0)
+            continue;
+        for (uint64_t i = 0; rc == 0 && i < n; i++) {
+            if (qed_l1_entry_kind(g, entry[i]) != QED_ENTRY_GOOD)
+                continue;
+            if (tell(opaque, entry[i], g->table_bytes, VD_KIND_L2, g->l1_off + 8 * (first + i),
+                     qed_guest(g, first + i, 0)) < 0)
+                rc = vd_fail(err, VD_ERR_LIMIT, 0, "the listing of owners was ended");
+            else if (!vd_runs_has(&told, entry[i]))
+                rc = tell_table(bs, first + i, entry[i], tell, opaque, err);
+            if (rc == 0 && vd_runs_add(&told, entry[i], 1) < 0)
+                rc = vd_fail_memory(err);
+        }
+    }
+    vd_runs_done(&told);
+    return rc;
+}
+
+int qed_each_claim(struct BlockDriverState *bs, vd_claim_fn *tell, void *opaque, struct vd_err *err)
+{
+    struct qed *qed = bs->opaque;
+    const struct qed_geometry *g = &qed->g;
+
+    if (!g->is_usable || !vd_span_within((struct vd_span){g->l1_off, g->table_bytes}, g->file_end))
+        return 0;
+    if (tell(opaque, 0, g->header_end, VD_KIND_HEADER, UINT64_MAX, UINT64_MAX) < 0 ||
+        tell(opaque, g->l1_off, g->table_bytes, VD_KIND_L1,
+             vd_layout_find(&qed_header_layout, "l1_table_offset")->offset, UINT64_MAX) < 0)
+        return vd_fail(err, VD_ERR_LIMIT, 0, "the listing of owners was ended");
+    return tell_slots(bs, tell, opaque, err);
+}

@@ -264,6 +264,8 @@ int qed_guest_ranges(struct BlockDriverState *bs, int64_t offset, int64_t bytes,
                      int (*add)(void *opaque, uint64_t guest, uint64_t bytes), void *opaque,
                      struct vd_err *err);
 
+int qed_each_claim(struct BlockDriverState *bs, vd_claim_fn *tell, void *opaque, struct vd_err *err);
+
 /* Looks a guest cluster up: its entry, and where the entry stands (0: there is no L2 table). */
 int qed_lookup(struct BlockDriverState *bs, uint64_t guest, uint64_t *entry, uint64_t *table_off,
                uint64_t *index, struct vd_err *err);
