@@ -77,13 +77,33 @@ int qed_fix_extend(struct vd_check *ck, uint64_t length, struct vd_err *err)
     return length > qed->g.file_size ? set_length(ck, length, err) : 0;
 }
 
-/* Makes room for bytes at the end of the file; the file grows by zeroes. */
+uint64_t qed_append_room(struct vd_check *ck)
+{
+    struct qed *qed = ck->bs->opaque;
+
+    if (!bdrv_is_fixed_length(ck->bs))
+        return UINT64_MAX;
+    return qed->g.file_end - vd_min(qed->g.file_end, vd_max(qed->alloc_end, ck->image_end));
+}
+
+/* Makes room for bytes behind the last cluster: the file grows by zeroes; on a device its free end is used.
+ */
 static int append(struct vd_check *ck, uint64_t bytes, uint64_t *off, struct vd_err *err)
 {
     struct qed *qed = ck->bs->opaque;
 
-    *off = vd_align_up_sat(qed->g.file_size, qed->g.cluster_size);
-    return qed_fix_extend(ck, *off + bytes, err);
+    if (!bdrv_is_fixed_length(ck->bs)) {
+        *off = vd_align_up_sat(qed->g.file_size, qed->g.cluster_size);
+        return qed_fix_extend(ck, *off + bytes, err);
+    }
+    if (bytes > qed_append_room(ck))
+        return vd_fail(err, VD_ERR_REFUSED, 0, "%s: the device has no room behind the last cluster",
+                       ck->bs->filename);
+    *off = vd_max(qed->alloc_end, ck->image_end);
+    qed->alloc_end = *off + bytes;
+    return before_write(ck, err) < 0
+               ? -1
+               : bdrv_pwrite_zeroes(ck->bs->file, (int64_t)*off, (int64_t)bytes, VD_STAGE_NEW, err);
 }
 
 static int copy_bytes(struct vd_check *ck, uint64_t from, uint64_t to, uint64_t bytes, struct vd_err *err)

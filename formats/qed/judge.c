@@ -29,6 +29,7 @@ struct judge {
     struct qed_orphan_vec *orphans;
     uint64_t image_size;
     bool need_check, has_backing;
+    uint64_t room;         /* bytes that clones may still take */
     struct u64_vec masked; /* where misaligned entries would point with their stray bits masked; sorted */
 };
 
@@ -36,6 +37,15 @@ struct judge {
 static uint64_t guest_bytes(const struct judge *j, uint64_t guest, uint64_t bytes)
 {
     return guest >= j->image_size ? 0 : vd_min(bytes, j->image_size - guest);
+}
+
+/* The level of a repair that needs new clusters: none where a device has no room for them. */
+static enum vd_level level_of_clone(struct judge *j, uint64_t bytes)
+{
+    if (bytes > j->room)
+        return VD_LEVEL_NONE;
+    j->room -= bytes;
+    return VD_LEVEL_SAFE;
 }
 
 /* ---- L1 entries */
@@ -89,7 +99,7 @@ static int sound_straddler(const struct judge *j, const struct qed_bad_slot *bad
         return 0;
     if (qed_table_fit(j->ck->bs, j->g, bad->entry, vd_align_down(there, 8), &wrong, &used, err) < 0)
         return -1;
-    *is_sound = used && !wrong;
+    *is_sound = used && !wrong && !bdrv_is_fixed_length(j->ck->bs);
     return 0;
 }
 
@@ -108,6 +118,8 @@ static int judge_shared_slot(struct judge *j, const struct qed_bad_slot *bad, ui
 
     if (vd_found(j->ck, QED_L1_ENTRY_SHARED, .host = j->g->l1_off + 8 * (uint64_t)bad->slot, .guest = guest,
                  .guest_bytes = bytes, .found = bad->entry,
+                 .level = level_of_clone(j, j->g->table_bytes +
+                                                ((uint64_t)(owner ? owner->used : 0) << j->g->cluster_bits)),
                  .other_guest = owner ? qed_guest(j->g, owner->slot, 0) : VD_NOWHERE,
                  .other_host = owner ? j->g->l1_off + 8 * (uint64_t)owner->slot : VD_NOWHERE) == VD_FIX)
         return qed_fix_clone_table(j->ck, bad->slot, bad->entry, err);
@@ -282,7 +294,7 @@ static int judge_entry(struct judge *j, const struct qed_table *table, uint64_t 
     case QED_ENTRY_PARTIAL:
         j->walk->tail_is_referenced = true;
         if (vd_found(j->ck, QED_L2_ENTRY_PARTIAL_TAIL, .host = host, .guest = guest, .guest_bytes = bytes,
-                     .found = entry) == VD_FIX)
+                     .found = entry, .level = bdrv_is_fixed_length(j->ck->bs) ? VD_LEVEL_NONE : 0) == VD_FIX)
             return qed_fix_extend(j->ck, entry + j->g->cluster_size, err);
         return 0;
     case QED_ENTRY_OUT_OF_FILE:
@@ -425,6 +437,7 @@ static int judge_reference(struct judge *j, const struct reference *ref, const s
     VD_AT(j->ck, "L2", i);
     if (vd_found(j->ck, into[kind], .host = ref->entry_off, .guest = ref->guest,
                  .guest_bytes = guest_bytes(j, ref->guest, j->g->cluster_size), .found = ref->cluster_off,
+                 .level = level_of_clone(j, j->g->cluster_size),
                  .other_guest = kind == VD_KIND_DATA ? owner->guest : VD_NOWHERE,
                  .other_host = kind == VD_KIND_DATA ? owner->entry_off : VD_NOWHERE) == VD_FIX)
         return qed_fix_clone_cluster(j->ck, ref->entry_off - 8 * i, i, ref->cluster_off, err);
@@ -541,6 +554,7 @@ int qed_judge(struct vd_check *ck, struct qed_walk *walk, struct vd_runs *free_c
         .image_size = qed->header.image_size,
         .need_check = qed->header.features & QED_F_NEED_CHECK,
         .has_backing = qed->header.features & QED_F_BACKING_FILE,
+        .room = qed_append_room(ck),
     };
     int rc = judge_slots(&j, err);
 

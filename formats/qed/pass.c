@@ -441,7 +441,10 @@ static int judge_run(struct leaks *l, uint64_t first, uint64_t end, bool is_kept
         else
             level = first >= l->tail ? VD_LEVEL_LEAKS : VD_LEVEL_SAFE;
         if (judge_stretch(l, first, stop - first, level,
-                          level == VD_LEVEL_NONE ? "no data cluster behind it can be moved here"
+                          level == VD_LEVEL_NONE
+                              ? (l->keeps_length
+                                     ? "a device keeps its length, so nothing is gained by filling it"
+                                     : "no data cluster behind it can be moved here")
                           : evidence ? "kept below level all: it may hold data that damage elsewhere lost"
                                      : NULL,
                           err) < 0)

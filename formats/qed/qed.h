@@ -233,6 +233,8 @@ int qed_fix_clone_cluster(struct vd_check *ck, uint64_t table_off, uint64_t i, u
                           struct vd_err *err);
 /* Copies a table and all its data clusters to the end of the file and points the L1 entry there. */
 int qed_fix_clone_table(struct vd_check *ck, uint64_t slot, uint64_t table_off, struct vd_err *err);
+/* Bytes that clones may take: without bound in a file, what is free behind the last cluster on a device. */
+uint64_t qed_append_room(struct vd_check *ck);
 /* Cuts the file off at length (bytes). */
 int qed_fix_cut(struct vd_check *ck, uint64_t length, struct vd_err *err);
 /* Makes the file at least length bytes long, by zeroes. */
