@@ -13,3 +13,6 @@ CLEANFILES += checker/schema.inc
 EXTRA_DIST += checker/schema.sql
 checker/schema.inc: $(srcdir)/checker/schema.sql
 	$(AM_V_GEN)mkdir -p checker && sed -e 's/--.*//' -e 's/"/\\"/g' -e 's/.*/"&\\n"/' $(srcdir)/checker/schema.sql > $@.tmp && mv $@.tmp $@
+
+# BUILT_SOURCES serve `make` and `make check` only; these, every goal.
+checker/store.$(OBJEXT) checker/libvdcheck_san_a-store.$(OBJEXT): checker/schema.inc

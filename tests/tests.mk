@@ -30,6 +30,12 @@ include $(top_srcdir)/tests/fixture/fixture.mk
 include $(top_srcdir)/tests/command/command.mk
 include $(top_srcdir)/tests/compare/compare.mk
 include $(top_srcdir)/tests/lint/lint.mk
+include $(top_srcdir)/tests/fuzz/fuzz.mk
 include $(top_srcdir)/tests/demo/demo.mk
 include $(top_srcdir)/tests/bench/bench.mk
 AM_TESTS_ENVIRONMENT = VDCHECK=$(abs_top_builddir)/$(tested_vdcheck); srcdir=$(abs_srcdir); export VDCHECK srcdir;
+
+# The same tests, every sweep complete and with seeds of the day.
+.PHONY: check-long
+check-long:
+	VDCHECK_LONG=1 $(MAKE) check

@@ -192,6 +192,18 @@ static void note_write(struct vd_file *f, int64_t end)
     (void)fstat(f->fd, &f->stat);
 }
 
+static int refuse_behind_device(struct BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                struct vd_err *err)
+{
+    struct vd_file *f = file_of(bs);
+
+    if (!f->is_device ||
+        vd_span_within((struct vd_span){(uint64_t)offset, (uint64_t)bytes}, (uint64_t)f->length))
+        return 0;
+    return vd_fail(err, VD_ERR_IO, ENOSPC, "%s: the device ends at %#" PRIx64, bs->filename,
+                   (uint64_t)f->length);
+}
+
 static int file_pwritev(struct BlockDriverState *bs, int64_t offset, int64_t bytes, const void *buf,
                         enum vd_stage stage, struct vd_err *err)
 {
@@ -199,10 +211,8 @@ static int file_pwritev(struct BlockDriverState *bs, int64_t offset, int64_t byt
     const uint8_t *p = buf;
 
     (void)stage;
-    if (f->is_device &&
-        !vd_span_within((struct vd_span){(uint64_t)offset, (uint64_t)bytes}, (uint64_t)f->length))
-        return vd_fail(err, VD_ERR_IO, ENOSPC, "%s: the device ends at %#" PRIx64, bs->filename,
-                       (uint64_t)f->length);
+    if (refuse_behind_device(bs, offset, bytes, err) < 0)
+        return -1;
     while (bytes > 0) {
         ssize_t n = pwrite(f->fd, p, (size_t)bytes, offset);
 
@@ -248,6 +258,8 @@ static int file_pwrite_zeroes(struct BlockDriverState *bs, int64_t offset, int64
     struct vd_file *f = file_of(bs);
     int64_t end = offset + bytes;
 
+    if (refuse_behind_device(bs, offset, bytes, err) < 0)
+        return -1;
     if (!f->is_device && end > f->length && file_truncate(bs, end, err) < 0)
         return -1;
     while (offset < end) {

@@ -252,6 +252,9 @@ static int overlay_pwritev(struct BlockDriverState *bs, int64_t offset, int64_t 
 
     if (o->may_write && o->may_write(o->ask_opaque, offset, bytes, err) < 0)
         return -1;
+    if (end > o->length && bdrv_is_fixed_length(bs))
+        return vd_fail(err, VD_ERR_IO, ENOSPC, "%s: the device ends at %#" PRIx64, bs->filename,
+                       (uint64_t)o->length);
     while (offset < end) {
         int64_t in = offset % BLOCK, n = (int64_t)vd_min((uint64_t)(BLOCK - in), (uint64_t)(end - offset));
         uint8_t block[BLOCK];

@@ -267,3 +267,11 @@ const struct qed_rule qed_rules[] = {
     {QED_AUTOCLEAR_UNKNOWN,           has_unknown_autoclear,          "autoclear_features",      0                                 },
     {0,                               NULL,                           NULL,                      0                                 },
 };
+
+bool qed_can_walk(const struct qed_header *h, const struct qed_geometry *g)
+{
+    for (const struct qed_rule *rule = qed_rules; rule->is_broken; rule++)
+        if ((rule->flags & QED_STOPS_WALK) && rule->is_broken(h, g))
+            return false;
+    return true;
+}

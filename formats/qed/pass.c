@@ -73,7 +73,9 @@ static int plan_header(struct header_judge *j, const struct qed_rule *rule, stru
         return 0;
     case QED_IMAGE_SIZE_INVALID:
         fixed->image_size = vd_align_up_sat(h->image_size, QED_SECTOR);
-        *level = fixed->image_size <= j->qed->g.size_limit ? VD_LEVEL_SAFE : VD_LEVEL_ALL;
+        *level = fixed->image_size <= j->qed->g.size_limit ? VD_LEVEL_SAFE
+                 : qed_can_walk(h, &j->qed->g)             ? VD_LEVEL_ALL
+                                                           : VD_LEVEL_NONE;
         return 0;
     case QED_BACKING_NAME_OUT_OF_HEADER:
         fixed->features &= ~(uint64_t)(QED_F_BACKING_FILE | QED_F_BACKING_FORMAT_NO_PROBE);

@@ -84,6 +84,9 @@ enum {
 /* All rules, in the order of QEMU's tests; ended by a NULL is_broken. */
 extern const struct qed_rule qed_rules[];
 
+/* Can tables be found by this header? */
+bool qed_can_walk(const struct qed_header *h, const struct qed_geometry *g);
+
 /* Reads the backing file's name into bs->backing_file, where the header has a readable one. */
 int qed_read_backing_name(struct BlockDriverState *bs, struct vd_err *err);
 

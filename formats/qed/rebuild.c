@@ -41,14 +41,6 @@ static int count_leaks(struct vd_check *scratch, uint64_t *leaks, struct vd_err 
     return rc;
 }
 
-static bool can_walk(const struct qed_header *h, const struct qed_geometry *g)
-{
-    for (const struct qed_rule *rule = qed_rules; rule->is_broken; rule++)
-        if ((rule->flags & QED_STOPS_WALK) && rule->is_broken(h, g))
-            return false;
-    return true;
-}
-
 /* Walks by another header. Only what stops the search is an error; that a reading does not fit is an answer.
  */
 static int try_header(struct vd_check *ck, const struct qed_header *h, uint64_t file_size, bool stops_early,
@@ -61,7 +53,7 @@ static int try_header(struct vd_check *ck, const struct qed_header *h, uint64_t 
     int rc;
 
     *trial = (struct trial){0};
-    if (!can_walk(h, &g))
+    if (!qed_can_walk(h, &g))
         return 0;
     scratch = vd_scratch_new(ck, err);
     if (!scratch)
@@ -306,7 +298,7 @@ static bool may_explain_all(const struct qed_walk *walk, const struct qed_header
     struct qed_geometry g = qed_derive(h, file_size);
     uint64_t least;
 
-    if (!can_walk(h, &g))
+    if (!qed_can_walk(h, &g))
         return false;
     least = vd_add_sat(
         vd_add_sat(g.header_end, g.table_bytes),
