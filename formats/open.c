@@ -103,6 +103,14 @@ static bool is_same_file(struct BlockDriverState *a, struct BlockDriverState *b)
     return x->st_dev == y->st_dev && x->st_ino == y->st_ino;
 }
 
+/* Was only writing refused? Then there is still something to look at, and a repair that needs no write there.
+ */
+static bool refuses_writing(const struct vd_open_options *opts, const struct vd_err *err)
+{
+    return (opts->flags & BDRV_O_RDWR) && err->kind == VD_ERR_IO &&
+           (err->errnum == EACCES || err->errnum == EPERM || err->errnum == EROFS);
+}
+
 /* Opens the file that bs names, through the gate. NULL with the answer in *answer. */
 static struct BlockDriverState *open_named(struct BlockDriverState *bs, const struct vd_open_options *opts,
                                            enum vd_gate_answer *answer, struct vd_err *err)
@@ -114,6 +122,8 @@ static struct BlockDriverState *open_named(struct BlockDriverState *bs, const st
     if (*answer != VD_GATE_OPEN)
         return NULL;
     file = vd_gate_open(path, opts->flags & (BDRV_O_RDWR | BDRV_O_FORCE_SHARE), err);
+    if (!file && refuses_writing(opts, err))
+        file = vd_gate_open(path, 0, err);
     return file ? with_filters(file, opts, err) : NULL;
 }
 
@@ -280,10 +290,22 @@ static void look_up(struct vd_chain_link *link, const struct vd_gate *gate)
     }
 }
 
+static struct BlockDriverState *open_first(const char *path, const struct vd_open_options *opts,
+                                           struct vd_err *err)
+{
+    struct vd_open_options ro = *opts;
+    struct BlockDriverState *file = vd_open_file(path, opts, err);
+
+    if (file || !refuses_writing(opts, err))
+        return file;
+    ro.flags &= ~BDRV_O_RDWR;
+    return vd_open_file(path, &ro, err);
+}
+
 int vd_open_chain(const char *path, const struct vd_open_options *opts, bool only_first, unsigned depth,
                   struct vd_chain_vec *chain, struct vd_err *err)
 {
-    vd_auto(BlockDriverState) file = vd_open_file(path, opts, err);
+    vd_auto(BlockDriverState) file = open_first(path, opts, err);
     struct vd_open_options below = *opts;
     const struct BlockDriver *drv;
     int score, goes_on = 1;

@@ -59,8 +59,10 @@ static int db_fail(struct vd_journal *journal, const char *what, struct vd_err *
     int code = sqlite3_errcode(journal->db) & 0xff;
 
     return vd_fail(err, code == SQLITE_NOTADB || code == SQLITE_CORRUPT ? VD_ERR_FORMAT : VD_ERR_IO,
-                   code == SQLITE_FULL ? ENOSPC : 0, "%s: %s: %s", journal->path, what,
-                   sqlite3_errmsg(journal->db));
+                   code == SQLITE_FULL       ? ENOSPC
+                   : code == SQLITE_CANTOPEN ? sqlite3_system_errno(journal->db)
+                                             : 0,
+                   "%s: %s: %s", journal->path, what, sqlite3_errmsg(journal->db));
 }
 
 static int run_sql(struct vd_journal *journal, const char *sql, struct vd_err *err)
@@ -141,7 +143,8 @@ static int make_file(const char *path, const struct stat *like, struct vd_err *e
         bool is_theirs = fchown(fd, like->st_uid, like->st_gid) == 0 ||
                          (like->st_uid == geteuid() && fchown(fd, (uid_t)-1, like->st_gid) == 0);
 
-        (void)fchmod(fd, is_theirs ? like->st_mode & 0666 : like->st_mode & 0600);
+        /* A read-only image does not make its undo file one. */
+        (void)fchmod(fd, 0600 | (is_theirs ? like->st_mode & 0666 : 0));
     }
     close(fd);
     return 0;
@@ -159,8 +162,11 @@ struct vd_journal *vd_journal_create(const char *path, const struct stat *like, 
         run_sql(journal, "PRAGMA page_size=16384; PRAGMA journal_mode=DELETE; PRAGMA synchronous=EXTRA",
                 err) < 0 ||
         begin(journal, err) < 0 || run_sql(journal, schema, err) < 0 ||
-        run_sql(journal, "PRAGMA application_id=1986284081; PRAGMA user_version=1", err) < 0)
+        run_sql(journal, "PRAGMA application_id=1986284081; PRAGMA user_version=1", err) < 0) {
+        if (!in_memory)
+            (void)unlink(path);
         return NULL;
+    }
     _Static_assert(APPLICATION_ID == 1986284081, "the pragma has the number in decimal");
     return vd_take(&journal);
 }
@@ -688,4 +694,31 @@ int vd_journal_note_file(struct vd_journal *journal, struct BlockDriverState *fi
         vd_journal_set_number(journal, "mtime_s", (int64_t)st->st_mtim.tv_sec, err) < 0)
         return -1;
     return vd_journal_set_number(journal, "mtime_ns", (int64_t)st->st_mtim.tv_nsec, err);
+}
+
+int vd_journal_note_before(struct vd_journal *journal, struct BlockDriverState *file, struct vd_err *err)
+{
+    const struct stat *st;
+
+    if (bdrv_protocol(file)->drv != &vd_file_driver)
+        return 0;
+    st = vd_file_stat(bdrv_protocol(file));
+    if (vd_journal_set_number(journal, "was_mtime_s", (int64_t)st->st_mtim.tv_sec, err) < 0)
+        return -1;
+    return vd_journal_set_number(journal, "was_mtime_ns", (int64_t)st->st_mtim.tv_nsec, err);
+}
+
+bool vd_journal_follows(struct vd_journal *journal, struct vd_journal *older)
+{
+    static const char *const pairs[][2] = {
+        {"dev",          "dev"     },
+        {"ino",          "ino"     },
+        {"was_mtime_s",  "mtime_s" },
+        {"was_mtime_ns", "mtime_ns"}
+    };
+
+    for (size_t i = 0; i < VD_ARRAY_SIZE(pairs); i++)
+        if (vd_journal_get_number(journal, pairs[i][0], -1) != vd_journal_get_number(older, pairs[i][1], -2))
+            return false;
+    return true;
 }

@@ -90,4 +90,10 @@ int vd_journal_roll(struct vd_journal *journal, enum vd_journal_state state, str
  * to it. */
 int vd_journal_note_file(struct vd_journal *journal, struct BlockDriverState *file, struct vd_err *err);
 
+/* Remembers, before the first write, when the file was last written: by the repair before, perhaps. */
+int vd_journal_note_before(struct vd_journal *journal, struct BlockDriverState *file, struct vd_err *err);
+
+/* Did the repair of this journal begin with the very file that the older one left behind? */
+bool vd_journal_follows(struct vd_journal *journal, struct vd_journal *older);
+
 #endif

@@ -152,19 +152,20 @@ static int journal_room(struct vd_work *work, uint64_t *bytes, uint64_t *growth,
     return 0;
 }
 
-static uint64_t room_in(const char *folder)
+static int room_in(const char *folder, uint64_t *bytes, struct vd_err *err)
 {
     struct statvfs vfs;
 
     if (statvfs(folder, &vfs) < 0)
-        return 0;
-    return vd_mul_sat(geteuid() == 0 ? vfs.f_bfree : vfs.f_bavail, vfs.f_frsize);
+        return vd_fail(err, VD_ERR_IO, errno, "%s: the undo file cannot go there", folder);
+    *bytes = vd_mul_sat(geteuid() == 0 ? vfs.f_bfree : vfs.f_bavail, vfs.f_frsize);
+    return 0;
 }
 
 /* Is there room for the journal and for what the image grows? A file-size limit counts like a full disk. */
 static int preflight(struct vd_answer *answer, const struct vd_request *req, struct vd_err *err)
 {
-    uint64_t need = 0, growth = 0;
+    uint64_t need = 0, growth = 0, room, image_room;
     const char *image = path_of(&answer->files.v[0]);
     vd_auto_mem char *folder = folder_of(req->undo_file ? req->undo_file : image);
     vd_auto_mem char *image_folder = folder_of(image);
@@ -176,7 +177,9 @@ static int preflight(struct vd_answer *answer, const struct vd_request *req, str
         if (answer->files.v[i].work.has_changes &&
             journal_room(&answer->files.v[i].work, &need, &growth, err) < 0)
             return -1;
-    if (room_in(folder) < need || room_in(image_folder) < growth)
+    if (room_in(folder, &room, err) < 0 || room_in(image_folder, &image_room, err) < 0)
+        return -1;
+    if (room < need || image_room < growth)
         return vd_fail(err, VD_ERR_IO, ENOSPC,
                        "%s: the repair needs up to %" PRIu64 " MiB for its undo file and %" PRIu64
                        " MiB for the image",
@@ -195,6 +198,9 @@ static int refuse_unsafe(const struct vd_answer *answer, const struct vd_request
 
         if (!out->work.has_changes || file->drv != &vd_file_driver)
             continue;
+        if (!(file->open_flags & BDRV_O_RDWR))
+            return vd_fail(err, VD_ERR_IO, EACCES, "%s: cannot open for writing, and the repair has to write",
+                           path_of(out));
         if (vd_file_has_no_locks(file))
             return vd_fail(
                 err, VD_ERR_REFUSED, 0,
@@ -208,6 +214,11 @@ static int refuse_unsafe(const struct vd_answer *answer, const struct vd_request
 }
 
 /* ---- commit */
+
+static bool may_not_write(int errnum)
+{
+    return errnum == EACCES || errnum == EPERM || errnum == EROFS;
+}
 
 static int open_journal(struct vd_outcome *out, const struct vd_request *req, size_t i, struct vd_err *err)
 {
@@ -225,6 +236,10 @@ static int open_journal(struct vd_outcome *out, const struct vd_request *req, si
         return vd_fail_memory(err);
     out->work.journal = vd_journal_create(out->undo_file, like, err);
     if (!out->work.journal) {
+        if (!req->undo_file && may_not_write(err->errnum))
+            vd_fail(err, VD_ERR_IO, err->errnum,
+                    "%s: cannot create the undo file here, --undo-file=FILE puts it elsewhere",
+                    out->undo_file);
         free(out->undo_file);
         out->undo_file = NULL;
         return -1;
@@ -240,7 +255,8 @@ static int describe(struct vd_outcome *out, const struct vd_answer *answer, cons
     vd_auto_mem char *main_path = out != first ? realpath(first->undo_file, NULL) : NULL;
 
     if (vd_journal_set(out->work.journal, "image", real ? real : path_of(out), err) < 0 ||
-        vd_journal_set(out->work.journal, "level", vd_level_name(req->level), err) < 0)
+        vd_journal_set(out->work.journal, "level", vd_level_name(req->level), err) < 0 ||
+        vd_journal_note_before(out->work.journal, out->work.file, err) < 0)
         return -1;
     return main_path ? vd_journal_set(out->work.journal, "main", main_path, err) : 0;
 }
@@ -249,6 +265,18 @@ static bool takes_part(const struct vd_answer *answer, size_t i)
 {
     /* The first holds the state of all, even where nothing of it changes. */
     return i == 0 || answer->files.v[i].work.has_changes;
+}
+
+/* In a folder that cannot be written there is no stub, as for a block device. */
+static int write_stub(const struct vd_outcome *out, const struct vd_request *req, struct vd_err *err)
+{
+    struct vd_err why = VD_ERR_INIT;
+
+    if (!req->undo_file || !is_regular(out->bs) ||
+        vd_undofile_write_stub(path_of(out), out->undo_file, &why) == 0 || may_not_write(why.errnum))
+        return 0;
+    *err = why;
+    return -1;
 }
 
 static int write_journals(struct vd_answer *answer, const struct vd_request *req, struct vd_err *err)
@@ -275,8 +303,7 @@ static int write_journals(struct vd_answer *answer, const struct vd_request *req
         if (!out->work.overlay || describe(out, answer, req, err) < 0 ||
             vd_work_write_journal(&out->work, out->work.journal, req->budget, err) < 0)
             return -1;
-        if (req->undo_file && is_regular(out->bs) &&
-            vd_undofile_write_stub(path_of(out), out->undo_file, err) < 0)
+        if (write_stub(out, req, err) < 0)
             return -1;
         /* J2 over a chain: the members are on stable storage before the main journal says that all is
          * prepared. */
@@ -393,6 +420,10 @@ static int repair_all(struct vd_answer *answer, const struct vd_request *req, st
     if (!has_changes(answer))
         return settle_all(answer, false, err);
     if (preflight(answer, req, &why) < 0) {
+        if (why.errnum != ENOSPC && why.errnum != EFBIG) {
+            *err = why;
+            return refuse_repair(answer, err);
+        }
         /* Keeping what a shorter file cuts off may be what needs the room. */
         forget_work(answer);
         if (prepare_all(answer, req, true, err) < 0)
@@ -418,16 +449,19 @@ static int open_all(const char *path, const struct vd_request *req, struct vd_an
         open.flags |= BDRV_O_RDWR;
         if (vd_recover(path, &was_finished, err) < 0)
             return -1;
-        vd_undofile_sweep(path);
     }
     if (vd_open_chain(path, &open, !req->whole_chain, req->budget->chain_depth, &answer->chain, err) < 0)
         return -1;
     for (size_t i = 0; i < answer->chain.n; i++) {
         struct vd_chain_link *link = &answer->chain.v[i];
 
+        /* Only under the lock: what another repair is just preparing looks like what a crash left. */
+        if (req->level && !req->dry_run && is_regular(link->bs))
+            vd_undofile_sweep(link->bs->filename);
         if (add_file(link->bs->filename, link, req, was_finished && i == 0, &answer->files, err) < 0)
             return -1;
         answer->files.v[i].was_skipped = req->if_dirty && !is_dirty(link->bs);
+        answer->files.v[i].is_backing = i > 0;
     }
     return 0;
 }

@@ -29,6 +29,7 @@ struct vd_outcome {
     char *undo_file;             /* where the repair can be taken back from; NULL: none */
     bool was_repaired;           /* written, or (dry run) would be */
     bool was_skipped;            /* if_dirty, and it is not */
+    bool is_backing;             /* part of the chain, not named itself */
 };
 
 VD_VEC(vd_outcome_vec, struct vd_outcome)

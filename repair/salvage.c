@@ -186,7 +186,9 @@ int vd_salvage(const char *path, const char *output, const struct BlockDriver *d
     from = open_somehow(file, from_drv, budget, &work, &answer->is_guessed, err);
     if (from) {
         /* Without its backing file, what the image itself holds comes out. */
-        (void)vd_open_backing(from, opts, &why);
+        if (vd_open_backing(from, opts, &why) < 0)
+            snprintf(answer->backing_why, sizeof(answer->backing_why), "%.*s",
+                     (int)sizeof(answer->backing_why) - 1, why.story);
         answer->size = (uint64_t)from->total_bytes;
         to = make_output(output, drv, answer->size, err);
     }

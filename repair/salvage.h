@@ -30,6 +30,7 @@ struct vd_salvage_answer {
     bool is_guessed; /* all was read through a repair that chooses */
     struct vd_salvage_vec ranges;
     size_t ranges_dropped; /* beyond the bound of the list */
+    char backing_why[256]; /* why the backing chain was not read; "": it was, or there is none */
 };
 
 /* Copies the disk of the image at path into a new file `output` of the driver `drv`. 0 also where something

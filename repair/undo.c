@@ -179,10 +179,26 @@ static struct vd_journal *find_undo(const char *path, const char *undo_file, boo
     return vd_take(&journal);
 }
 
+/* The repair before this one knows its file by the time of its last write. That is now the time of the undo,
+ * and nothing else was written since; so that it can be taken back as well, it is told. */
+static void tell_older(struct part *part)
+{
+    enum vd_journal_state state;
+    struct vd_err ignored = VD_ERR_INIT;
+    vd_auto(vd_journal) older =
+        vd_undofile_find(part->file->filename, 1u << VD_JOURNAL_COMMITTED, true, &state, &ignored);
+
+    if (older && vd_journal_follows(part->journal, older) &&
+        vd_journal_note_file(older, part->file, &ignored) == 0)
+        (void)vd_journal_set_state(older, state, &ignored);
+}
+
 static int take_back(struct part_vec *parts, struct vd_err *err)
 {
     if (set_state(parts, VD_JOURNAL_UNDOING, err) < 0 || roll_all(parts, VD_JOURNAL_UNDOING, err) < 0)
         return -1;
+    for (size_t i = 0; i < parts->n; i++)
+        tell_older(&parts->v[i]);
     remove_stubs(parts);
     return 0;
 }

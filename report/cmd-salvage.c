@@ -33,6 +33,8 @@ static void print_json(const struct vd_cli *cli, const struct vd_salvage_answer 
         vd_json_set_text(r, "why", range->why, strlen(range->why));
         json_array_append_new(lost, r);
     }
+    if (answer->backing_why[0])
+        vd_json_set_text(o, "backing_problem", answer->backing_why, strlen(answer->backing_why));
     json_object_set_new(o, "lost", lost);
     vd_json_print(stdout, o);
 }
@@ -47,6 +49,9 @@ static void print_human(const struct vd_cli *cli, const struct vd_salvage_answer
            vd_text_size(size, answer->size), vd_text_size(copied, answer->copied),
            vd_text_size(lost, answer->lost),
            answer->is_guessed ? "; read through a repair that chooses: all of it is a guess" : "");
+    if (answer->backing_why[0])
+        printf("  without its backing file: %s\n",
+               vd_text_escape(why, sizeof(why), answer->backing_why, strlen(answer->backing_why)));
     for (size_t i = 0; i < shown; i++) {
         const struct vd_salvage_range *range = &answer->ranges.v[i];
 
@@ -80,7 +85,7 @@ int vd_cmd_salvage(struct vd_cli *cli)
         status = vd_cli_fail(&err);
     vd_progress_clear(&progress);
     if (status == 0) {
-        if (cli->output == VD_OUTPUT_JSON)
+        if (!cli->quiet && cli->output == VD_OUTPUT_JSON)
             print_json(cli, &answer);
         else if (!cli->quiet)
             print_human(cli, &answer);

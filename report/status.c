@@ -31,8 +31,9 @@ static bool needs_what_we_lack(const struct vd_outcome *out, bool dry_run)
 {
     const struct vd_ledger *ledger = out->work.before.ledger;
 
+    /* A raw base of a chain has nothing that could be checked; that is no fault of the chain. */
     if (!out->bs->drv->bdrv_co_check)
-        return true;
+        return !out->is_backing;
     for (size_t i = 0; ledger && i < ledger->groups.n; i++) {
         const struct vd_group *group = ledger->groups.v[i];
 
