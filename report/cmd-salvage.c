@@ -2,6 +2,7 @@
 /*
  * vdcheck salvage [-f NAME] [-O NAME] IMAGE OUTPUT
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -61,7 +62,33 @@ static void print_human(const struct vd_cli *cli, const struct vd_salvage_answer
     if (shown < answer->ranges.n)
         printf("  ... %zu ranges more (--verbose lists them)\n", answer->ranges.n - shown);
     if (answer->lost)
-        printf("  zeroes stand for what was lost\n");
+        printf("  zeroes stand for what was lost; the whole list is in %s.vdcheck-lost\n", name);
+}
+
+/* The list of what is zeroes in the new image for want of better, beside it: offset, bytes and reason in each
+ * line. */
+static int keep_list(const struct vd_cli *cli, const struct vd_salvage_answer *answer, struct vd_err *err)
+{
+    vd_auto_mem char *path = NULL;
+    char why[700];
+    FILE *f;
+
+    if (!answer->ranges.n)
+        return 0;
+    if (asprintf(&path, "%s.vdcheck-lost", cli->words[1]) < 0)
+        return vd_fail_memory(err);
+    f = fopen(path, "wx");
+    if (!f)
+        return vd_fail(err, VD_ERR_IO, errno, "%s: cannot keep the list of what was lost", path);
+    fprintf(f, "# guest offset, bytes, why they could not be read\n");
+    for (size_t i = 0; i < answer->ranges.n; i++)
+        fprintf(f, "0x%" PRIx64 " %" PRIu64 " %s\n", answer->ranges.v[i].guest, answer->ranges.v[i].bytes,
+                vd_text_escape(why, sizeof(why), answer->ranges.v[i].why, strlen(answer->ranges.v[i].why)));
+    if (answer->ranges_dropped)
+        fprintf(f, "# and %zu ranges more\n", answer->ranges_dropped);
+    if (fclose(f) != 0)
+        return vd_fail(err, VD_ERR_IO, errno, "%s: cannot keep the list of what was lost", path);
+    return 0;
 }
 
 int vd_cmd_salvage(struct vd_cli *cli)
@@ -90,6 +117,8 @@ int vd_cmd_salvage(struct vd_cli *cli)
         else if (!cli->quiet)
             print_human(cli, &answer);
         status = answer.lost ? VD_EXIT_LEFT : 0;
+        if (keep_list(cli, &answer, &err) < 0)
+            status |= vd_cli_fail(&err);
     }
     vd_salvage_answer_free(&answer);
     return status;
