@@ -98,13 +98,18 @@ static uint64_t key_of(const struct vd_found_args *args)
 static int remember(struct vd_ledger *ledger, struct vd_group *group, const struct vd_found_args *args,
                     const struct vd_check *ck)
 {
-    if (group->severity == VD_LEAK && args->host != VD_NOWHERE && ck->cluster_size) {
+    if (group->severity == VD_LEAK && args->clusters) {
+        if (vd_runs_add_all(&ledger->leaked, args->clusters) < 0 ||
+            vd_runs_add_all(&group->clusters, args->clusters) < 0)
+            return -1;
+    } else if (group->severity == VD_LEAK && args->host != VD_NOWHERE && ck->cluster_size) {
         uint64_t first = args->host / ck->cluster_size, n = vd_div_up(args->host_bytes, ck->cluster_size);
 
-        return vd_runs_add(&ledger->leaked, first, n) < 0 ? -1 : vd_runs_add(&group->clusters, first, n);
-    }
-    if (group->keys.n < MOST_KEYS && vd_key_vec_push(&group->keys, key_of(args)) < 0)
+        if (vd_runs_add(&ledger->leaked, first, n) < 0 || vd_runs_add(&group->clusters, first, n) < 0)
+            return -1;
+    } else if (group->keys.n < MOST_KEYS && vd_key_vec_push(&group->keys, key_of(args)) < 0) {
         return -1;
+    }
     if (group->severity != VD_WARNING && args->guest != VD_NOWHERE && args->guest_bytes) {
         if (vd_runs_add(&ledger->guest, args->guest, args->guest_bytes) < 0)
             return -1;
@@ -220,6 +225,17 @@ static void take_reasons(struct vd_ledger *ledger, const struct vd_group *theirs
     }
 }
 
+/* What a place decides for the guest may be known only once other damage is repaired. */
+static void take_guests(struct vd_group *ours, const struct vd_group *theirs)
+{
+    for (size_t i = 0; i < ours->places.n; i++)
+        for (size_t k = 0; ours->places.v[i].guest == VD_NOWHERE && k < theirs->places.n; k++)
+            if (theirs->places.v[k].host == ours->places.v[i].host) {
+                ours->places.v[i].guest = theirs->places.v[k].guest;
+                ours->places.v[i].guest_bytes = theirs->places.v[k].guest_bytes;
+            }
+}
+
 /* Joins a group into an equal one that stands before it; true where there was one. */
 static bool join_group(struct vd_ledger *ledger, struct vd_group *group, size_t before)
 {
@@ -259,7 +275,6 @@ void vd_ledger_raise(struct vd_ledger *ledger, enum vd_level level)
     ledger->groups.n = kept;
 }
 
-/* Whole groups that the other ledger alone has; for groups that both have, the larger count stands. */
 int vd_ledger_merge(struct vd_ledger *ledger, struct vd_ledger *other, struct vd_err *err)
 {
     for (size_t i = 0; i < other->groups.n; i++) {
@@ -271,6 +286,7 @@ int vd_ledger_merge(struct vd_ledger *ledger, struct vd_ledger *other, struct vd
                 ours = ledger->groups.v[k];
         if (ours) {
             take_reasons(ledger, theirs);
+            take_guests(ours, theirs);
             continue;
         }
         if (vd_group_vec_push(&ledger->groups, theirs) < 0)

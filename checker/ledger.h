@@ -84,7 +84,8 @@ void vd_ledger_settle(struct vd_ledger *ledger);
 /* Raises every group to at least this level: something in the image forbids all that is below. */
 void vd_ledger_raise(struct vd_ledger *ledger, enum vd_level level);
 
-/* Adds to ledger what other has and ledger has not, place by place. */
+/* Moves to ledger the kinds that other alone has; of kinds that both have, ledger's own count and places
+ * stand, with other's reasons. Guest ranges and flags are joined. */
 int vd_ledger_merge(struct vd_ledger *ledger, struct vd_ledger *other, struct vd_err *err);
 
 #endif

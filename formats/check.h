@@ -46,6 +46,7 @@ struct vd_found_args {
     enum vd_severity severity;              /* 0: as the row says; else lower */
     enum vd_level level;                    /* 0: as the row says; else what this image proves */
     const char *note;                       /* a static text that adds to the message; or NULL */
+    const struct vd_runs *clusters;         /* leaked, where they are not one stretch from host on; or NULL */
 };
 
 /* One entry of the where-am-I stack: "L1[17]". */

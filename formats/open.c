@@ -212,11 +212,26 @@ static void end_chain(struct vd_chain_link *link, enum vd_chain_end end, const s
     snprintf(link->why, sizeof(link->why), "%.*s", (int)sizeof(link->why) - 1, why->story);
 }
 
-static bool comes_back(const struct vd_chain_vec *chain, struct BlockDriverState *file)
+/* Asked before the file is opened: in a repair its own locks would be in the way. */
+static bool comes_back(const struct vd_chain_vec *chain, const struct vd_gate *gate, struct vd_err *why)
 {
-    for (size_t i = 0; i < chain->n; i++)
-        if (is_same_file(chain->v[i].bs, file))
+    struct BlockDriverState *bs = chain->v[chain->n - 1].bs;
+    vd_auto_mem char *path = NULL;
+    struct stat st;
+
+    if (vd_gate_find(gate, bs->filename, bs->backing_file, bs->backing_file_len, &path, why) !=
+            VD_GATE_OPEN ||
+        stat(path, &st) < 0)
+        return false;
+    for (size_t i = 0; i < chain->n; i++) {
+        struct BlockDriverState *file = bdrv_protocol(chain->v[i].bs);
+
+        if (file->drv == &vd_file_driver && vd_file_stat(file)->st_dev == st.st_dev &&
+            vd_file_stat(file)->st_ino == st.st_ino) {
+            vd_fail(why, VD_ERR_FORMAT, 0, "%s is already part of the chain", path);
             return true;
+        }
+    }
     return false;
 }
 
@@ -244,6 +259,10 @@ static int follow(struct vd_chain_vec *chain, const struct vd_open_options *opts
 
     if (!last->bs->backing_file)
         return 0;
+    if (comes_back(chain, &opts->gate, &why)) {
+        end_chain(last, VD_CHAIN_LOOP, &why);
+        return 0;
+    }
     file = open_named(last->bs, opts, &answer, &why);
     if (!file) {
         if (answer == VD_GATE_OPEN) {
@@ -251,11 +270,6 @@ static int follow(struct vd_chain_vec *chain, const struct vd_open_options *opts
             return -1;
         }
         end_chain(last, answer == VD_GATE_MISSING ? VD_CHAIN_MISSING : VD_CHAIN_REFUSED, &why);
-        return 0;
-    }
-    if (comes_back(chain, file)) {
-        vd_fail(&why, VD_ERR_FORMAT, 0, "%s is already part of the chain", file->filename);
-        end_chain(last, VD_CHAIN_LOOP, &why);
         return 0;
     }
     compare_formats(last, file);

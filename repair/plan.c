@@ -36,10 +36,9 @@ static bool is_above_level(const struct vd_plan *plan, const struct vd_check *ck
 static bool is_held(const struct vd_plan *plan, const struct vd_check *ck, enum vd_severity severity,
                     enum vd_level level)
 {
-    (void)ck;
     (void)severity;
     (void)level;
-    return (plan->flags & VD_HOLD) && plan->level < VD_LEVEL_ALL;
+    return ((plan->flags | ck->flags) & VD_HOLD) && plan->level < VD_LEVEL_ALL;
 }
 
 static bool needs_whole_map(const struct vd_plan *plan, const struct vd_check *ck, enum vd_severity severity,

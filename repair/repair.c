@@ -402,6 +402,19 @@ static int settle_all(struct vd_answer *answer, bool repaired, struct vd_err *er
     return 0;
 }
 
+/* The header may say something else now: what is told of an image is what it is after the repair. */
+static int read_again(struct vd_answer *answer, struct vd_err *err)
+{
+    for (size_t i = 0; i < answer->files.n; i++) {
+        struct BlockDriverState *bs = answer->files.v[i].bs;
+
+        if (answer->files.v[i].work.has_changes && bs->drv->bdrv_co_invalidate_cache &&
+            bs->drv->bdrv_co_invalidate_cache(bs, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 /* A repair that cannot be made leaves the findings of the check as the answer. */
 static int refuse_repair(struct vd_answer *answer, struct vd_err *err)
 {
@@ -436,6 +449,8 @@ static int repair_all(struct vd_answer *answer, const struct vd_request *req, st
     answer->is_verified = true;
     if (!req->dry_run && commit(answer, req, err) < 0)
         return refuse_repair(answer, err);
+    if (!req->dry_run && read_again(answer, err) < 0)
+        return -1;
     return settle_all(answer, true, err);
 }
 

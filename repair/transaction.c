@@ -232,7 +232,8 @@ int vd_work_settle(struct vd_work *work, struct vd_err *err)
 {
     struct vd_ledger *before = work->before.ledger;
 
-    if (work->was_finished)
+    /* A dry run promises to finish what it looks through. */
+    if (work->was_finished || work->is_unfinished)
         settle_finished(before);
     if (!work->has_changes)
         return 0;
@@ -248,6 +249,8 @@ int vd_work_settle(struct vd_work *work, struct vd_err *err)
     if (add_new_leaks(before, work->after.ledger, err) < 0 ||
         vd_ledger_merge(before, work->after.ledger, err) < 0)
         return -1;
+    if (work->is_unfinished)
+        settle_finished(before);
     work->before.clusters = work->after.clusters;
     work->before.image_end = work->after.image_end;
     work->before.cluster_size = work->after.cluster_size;

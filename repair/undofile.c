@@ -162,7 +162,9 @@ int vd_undofile_kept_leaks(const char *image, struct vd_runs *clusters, struct v
         struct vd_err why = VD_ERR_INIT;
         uint64_t cluster_size;
         vd_auto(vd_journal) journal =
-            name ? open_if(name, 1u << VD_JOURNAL_COMMITTED, false, &state, &why) : NULL;
+            name ? open_if(name, (1u << VD_JOURNAL_COMMITTED) | (1u << VD_JOURNAL_PREPARED), false, &state,
+                           &why)
+                 : NULL;
 
         if (why.kind) {
             *err = why;

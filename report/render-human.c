@@ -63,6 +63,12 @@ static void say_counts(FILE *f, const struct vd_counts *counts)
         fputs("nothing wrong", f);
 }
 
+/* A repair that was refused has an image that was checked to the end. */
+static bool ended_early(const struct vd_image_report *r)
+{
+    return r->err->kind && r->err->kind != VD_ERR_REFUSED;
+}
+
 /* What went wrong; a story that begins with the image's name does not say it twice. */
 static void say_story(FILE *f, const struct vd_image_report *r)
 {
@@ -83,17 +89,20 @@ static void say_verdict(FILE *f, const struct vd_image_report *r, const char *pa
         [VD_STATUS_DAMAGED] = "DAMAGED", [VD_STATUS_UNSUPPORTED] = "not supported",
         [VD_STATUS_ERROR] = "ERROR",     [VD_STATUS_BUSY] = "in use"};
     struct vd_counts left = vd_status_left(r->out, r->dry_run), all = left;
+    const struct vd_ledger *ledger = r->out ? r->out->work.before.ledger : NULL;
     struct paint paint = paint_of(f, r->status);
 
     fprintf(f, "%s: %s%s%s: ", path, paint.on, words[r->status], paint.off);
-    if (!r->out || (!r->out->work.before.ledger)) {
+    if (!ledger || ended_early(r)) {
         if (r->err->kind)
             say_story(f, r);
         else
             fputs("this format has no check\n", f);
-        return;
+        if (!ledger || !ledger->groups.n)
+            return;
+        fputs("  found until then: ", f);
     }
-    all = vd_ledger_counts(r->out->work.before.ledger);
+    all = vd_ledger_counts(ledger);
     if (r->out->was_repaired && !r->dry_run) {
         say_counts(f, &all);
         fputs(" found; left: ", f);
@@ -216,15 +225,13 @@ static enum vd_level least_level(const struct vd_ledger *ledger)
     return least == VD_LEVEL_LEAKS ? VD_LEVEL_SAFE : least;
 }
 
-/* Why the work ended early, whatever was found before. */
-static void say_error(FILE *f, const struct vd_image_report *r)
+static void say_refusal(FILE *f, const struct vd_image_report *r)
 {
     char story[1200];
 
-    if (!r->err->kind)
-        return;
-    fprintf(f, "  %s: %s\n", r->err->kind == VD_ERR_REFUSED ? "no repair was made" : "error",
-            vd_text_escape(story, sizeof(story), r->err->story, strlen(r->err->story)));
+    if (r->err->kind == VD_ERR_REFUSED)
+        fprintf(f, "  no repair was made: %s\n",
+                vd_text_escape(story, sizeof(story), r->err->story, strlen(r->err->story)));
 }
 
 static void say_next(FILE *f, const struct vd_image_report *r, const char *path)
@@ -241,8 +248,8 @@ static void say_next(FILE *f, const struct vd_image_report *r, const char *path)
     } else if (r->dry_run && r->is_verified) {
         fputs("  dry run: the repair was worked out and verified; nothing was written\n", f);
     }
-    say_error(f, r);
-    if (r->status == VD_STATUS_CLEAN || r->status == VD_STATUS_REPAIRED)
+    say_refusal(f, r);
+    if (r->status == VD_STATUS_CLEAN || r->status == VD_STATUS_REPAIRED || ended_early(r))
         return;
     if (level == VD_LEVEL_SAFE && !r->level)
         fprintf(f, "  next: vdcheck --repair --dry-run %s   shows the repair, without --dry-run makes it\n",
@@ -275,7 +282,7 @@ static void image(FILE *f, void *state, const struct vd_image_report *r)
         say_image(f, r);
     for (size_t i = 0; i < ledger->groups.n; i++)
         say_group(f, r, ledger->groups.v[i]);
-    if (ledger->groups.n || r->err->kind)
+    if (ledger->groups.n)
         say_next(f, r, path);
 }
 

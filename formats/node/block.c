@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "formats/base/span.h"
-#include "formats/node/file.h"
 
 struct BlockDriverState *bdrv_new(const struct BlockDriver *drv, const char *filename,
                                   struct BlockDriverState *file, struct vd_err *err)
@@ -241,5 +240,5 @@ bool bdrv_is_fixed_length(struct BlockDriverState *bs)
 {
     struct BlockDriverState *n = bdrv_protocol(bs);
 
-    return n->drv == &vd_file_driver && vd_file_is_device(n);
+    return n->drv->bdrv_is_fixed_length && n->drv->bdrv_is_fixed_length(n);
 }

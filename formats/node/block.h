@@ -106,6 +106,7 @@ struct BlockDriver {
     int (*bdrv_co_idle)(struct BlockDriverState *bs, int64_t quiet_ms,
                         struct vd_err *err); /* nothing happened */
     int64_t (*bdrv_getlength)(struct BlockDriverState *bs, struct vd_err *err);
+    bool (*bdrv_is_fixed_length)(struct BlockDriverState *bs); /* NULL: it may grow and shrink */
     void (*bdrv_prefetch)(struct BlockDriverState *bs, int64_t offset, int64_t bytes); /* a hint */
 
     int (*bdrv_get_info)(struct BlockDriverState *bs, struct BlockDriverInfo *info, struct vd_err *err);

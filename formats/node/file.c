@@ -395,5 +395,6 @@ const struct BlockDriver vd_file_driver = {
     .bdrv_co_truncate = file_truncate,
     .bdrv_co_flush = file_flush,
     .bdrv_getlength = file_getlength,
+    .bdrv_is_fixed_length = vd_file_is_device,
     .bdrv_prefetch = file_prefetch,
 };

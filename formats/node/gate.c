@@ -110,9 +110,17 @@ struct BlockDriverState *vd_gate_open(const char *path, int flags, struct vd_err
         .flags = (unsigned)((flags & BDRV_O_RDWR ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY),
         .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
     };
-    int fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
     struct stat st;
+    int fd = -1;
 
+    /* As for the image itself: no time stamp of a read, where the kernel grants it. */
+    if (!(flags & BDRV_O_RDWR)) {
+        how.flags |= O_NOATIME;
+        fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+        how.flags &= ~(uint64_t)O_NOATIME;
+    }
+    if (fd < 0)
+        fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
     if (fd < 0 && (errno == ENOSYS || errno == EPERM))
         fd = open(path, (int)how.flags | O_NOFOLLOW);
     if (fd < 0) {

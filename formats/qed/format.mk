@@ -12,6 +12,8 @@ libvdcheck_a_SOURCES += \
 	formats/qed/map.c \
 	formats/qed/orphan.c \
 	formats/qed/pass.c \
+	formats/qed/pass-header.c \
+	formats/qed/pass-leaks.c \
 	formats/qed/qed.h \
 	formats/qed/rebuild.c \
 	formats/qed/walk.c

@@ -260,6 +260,18 @@ struct qed_compaction qed_plan_compaction(struct vd_runs *leaks, uint64_t kept_e
 int qed_compact(struct vd_check *ck, const struct qed_walk *walk, struct vd_runs *leaks,
                 const struct qed_compaction *plan, struct vd_err *err);
 
+/* ---- pass.c, pass-header.c, pass-leaks.c */
+
+/* What one run of the passes hands from one to the next; hangs on the check's driver_data. */
+struct qed_state {
+    struct qed_walk walk;
+    struct vd_runs free_clusters;
+    struct qed_orphan_vec orphans;
+};
+
+int qed_pass_header(struct vd_check *ck, struct vd_err *err);
+int qed_pass_leaks(struct vd_check *ck, struct vd_err *err);
+
 /* ---- map.c, alloc.c, create.c, pass.c: callbacks of driver.c */
 
 int qed_co_preadv(struct BlockDriverState *bs, int64_t offset, int64_t bytes, void *buf, struct vd_err *err);

@@ -76,7 +76,8 @@ static int try_header(struct vd_check *ck, const struct qed_header *h, uint64_t 
 
 static void weigh(struct rebuild *r, const struct qed_header *h, const struct trial *trial)
 {
-    if (!trial->fits)
+    /* What maps nothing and leaves clusters over explains nothing. */
+    if (!trial->fits || (trial->leaks && !trial->has_data))
         return;
     if (r->best_n && trial->leaks > r->best_leaks)
         return;
@@ -192,10 +193,11 @@ static int rebuild_header_size(struct vd_check *ck, struct qed_rebuild *out, uin
 }
 
 /* Only the unused tail of the L1 table is missing: what is there reads as a table, and the disk needs no more
- * of it. */
+ * of it. Zeroes read as a table anywhere: they count only where nothing lies between header and table. */
 static bool can_extend_l1(struct vd_check *ck, const struct qed_header *h, const struct qed_geometry *g)
 {
     uint64_t needed = vd_div_up(h->image_size, qed_slot_bytes(g)), there, entry[512];
+    bool is_used = false;
 
     if (!is_broken(QED_L1_OFFSET_OUT_OF_FILE, h, g) || g->l1_off >= g->file_size ||
         h->image_size > g->size_limit)
@@ -212,9 +214,10 @@ static bool can_extend_l1(struct vd_check *ck, const struct qed_header *h, const
             if (!vd_is_aligned(entry[i], g->cluster_size) || (entry[i] && first + i >= needed) ||
                 (entry[i] && entry[i] < g->header_end))
                 return false;
+            is_used |= entry[i] != 0;
         }
     }
-    return true;
+    return is_used || g->l1_off == g->header_end;
 }
 
 static int try_all(struct rebuild *r, struct vd_err *err)
@@ -276,15 +279,18 @@ int qed_rebuild_header(struct vd_check *ck, struct qed_rebuild *out, struct vd_e
         return rebuild_header_size(ck, out, r.file_size, err);
     if (try_all(&r, err) < 0)
         return -1;
+    /* A table that is cut off is the nearer explanation than one of another size. */
+    if (!r.best_n && can_extend_l1(ck, &qed->header, &qed->g)) {
+        out->header = qed->header;
+        out->new_length = qed->g.l1_off + qed->g.table_bytes;
+        out->level = VD_LEVEL_SAFE;
+        return 0;
+    }
     if (!r.best_n && qed->g.is_usable && try_other_sizes(&r, err) < 0)
         return -1;
     if (r.best_n == 1) {
         out->header = r.best;
         out->level = r.best_leaks ? VD_LEVEL_ALL : VD_LEVEL_SAFE;
-    } else if (!r.best_n && can_extend_l1(ck, &qed->header, &qed->g)) {
-        out->header = qed->header;
-        out->new_length = qed->g.l1_off + qed->g.table_bytes;
-        out->level = VD_LEVEL_SAFE;
     }
     return 0;
 }

@@ -30,6 +30,7 @@ VD_VEC(l1_entry_vec, struct l1_entry)
 struct l1_scan {
     struct vd_check *ck;
     struct qed_walk *walk;
+    uint64_t image_size;
     struct l1_entry_vec good;
 };
 
@@ -99,17 +100,25 @@ static int stop_early(const struct qed_walk *walk, struct vd_err *err)
     return 0;
 }
 
+/* Guest bytes of a range that are on the guest's disk. */
+static uint64_t on_disk(uint64_t guest, uint64_t bytes, uint64_t image_size)
+{
+    return guest >= image_size ? 0 : vd_min(bytes, image_size - guest);
+}
+
 static int on_l1_piece(void *opaque, const struct vd_scan_piece *piece, struct vd_err *err)
 {
     struct l1_scan *scan = opaque;
     const uint64_t *entry = (const uint64_t *)(const void *)piece->bytes;
 
     if (piece->why) {
+        uint64_t guest = (piece->at / 8) << scan->walk->g.l1_shift;
+
         scan->walk->l1_unreadable = true;
         vd_found(scan->ck, QED_L1_TABLE_UNREADABLE, .host = piece->table->span.off + piece->at,
-                 .host_bytes = piece->len, .found_text = piece->why->story,
-                 .guest = (piece->at / 8) << scan->walk->g.l1_shift,
-                 .guest_bytes = (uint64_t)(piece->len / 8) << scan->walk->g.l1_shift);
+                 .host_bytes = piece->len, .found_text = piece->why->story, .guest = guest,
+                 .guest_bytes =
+                     on_disk(guest, (uint64_t)(piece->len / 8) << scan->walk->g.l1_shift, scan->image_size));
         return 0;
     }
     if (!piece->bytes)
@@ -231,9 +240,9 @@ static int claim_tables(struct l1_scan *scan, struct vd_err *err)
     return 0;
 }
 
-static int walk_l1(struct vd_check *ck, struct qed_walk *walk, struct vd_err *err)
+static int walk_l1(struct vd_check *ck, struct qed_walk *walk, uint64_t image_size, struct vd_err *err)
 {
-    struct l1_scan scan = {.ck = ck, .walk = walk};
+    struct l1_scan scan = {.ck = ck, .walk = walk, .image_size = image_size};
     struct vd_scan_table table = {
         .span = {walk->g.l1_off, walk->g.table_bytes}
     };
@@ -255,6 +264,7 @@ static int walk_l1(struct vd_check *ck, struct qed_walk *walk, struct vd_err *er
 struct l2_scan {
     struct vd_check *ck;
     struct qed_walk *walk;
+    uint64_t image_size;
     uint64_t image_clusters; /* guest clusters of the disk */
 };
 
@@ -291,11 +301,14 @@ static int on_l2_piece(void *opaque, const struct vd_scan_piece *piece, struct v
                                    .hi = vd_max(g->file_end, g->header_end)};
 
     if (piece->why) {
+        uint64_t guest = qed_guest(g, table->slot, piece->at / 8);
+
         table->is_unreadable = true;
+        VD_AT(scan->ck, "L1", table->slot);
         vd_found(scan->ck, QED_L2_TABLE_UNREADABLE, .host = piece->table->span.off + piece->at,
-                 .host_bytes = piece->len, .found_text = piece->why->story,
-                 .guest = qed_guest(g, table->slot, piece->at / 8),
-                 .guest_bytes = (uint64_t)(piece->len / 8) << g->cluster_bits);
+                 .host_bytes = piece->len, .found_text = piece->why->story, .guest = guest,
+                 .guest_bytes =
+                     on_disk(guest, (uint64_t)(piece->len / 8) << g->cluster_bits, scan->image_size));
         return 0;
     }
     if (!piece->bytes)
@@ -321,6 +334,7 @@ static int walk_l2(struct vd_check *ck, struct qed_walk *walk, uint64_t image_si
     vd_auto_mem struct vd_scan_table *list = NULL;
     const struct qed_geometry *g = &walk->g;
 
+    scan.image_size = image_size;
     scan.image_clusters = vd_div_up(image_size, g->cluster_size);
     if (!walk->tables.n)
         return 0;
@@ -349,7 +363,7 @@ int qed_walk(struct vd_check *ck, const struct qed_geometry *g, uint64_t image_s
         vd_claim(ck, VD_KIND_L1, (struct vd_span){g->l1_off, g->table_bytes}, 40, &ignored, err) < 0)
         return -1;
     walk->l1_is_hole = bdrv_is_hole(ck->bs->file, (int64_t)g->l1_off, (int64_t)g->table_bytes);
-    if (walk_l1(ck, walk, err) < 0)
+    if (walk_l1(ck, walk, image_size, err) < 0)
         return -1;
     return walk_l2(ck, walk, image_size, err);
 }
