@@ -234,17 +234,29 @@ static void say_refusal(FILE *f, const struct vd_image_report *r)
                 vd_text_escape(story, sizeof(story), r->err->story, strlen(r->err->story)));
 }
 
+/* An undo file beside the image is found by the image's name; one that lies elsewhere is named itself. */
+static void say_way_back(FILE *f, const struct vd_image_report *r, const char *path)
+{
+    const char *file = r->out->undo_file;
+    size_t len = strlen(r->path);
+    char undo[4096];
+
+    vd_text_escape(undo, sizeof(undo), file, strlen(file));
+    if (strncmp(file, r->path, len) == 0 && strncmp(file + len, ".vdcheck-undo", 13) == 0)
+        fprintf(f, "  taken back with: vdcheck undo %s   (undo file: %s)\n", path, undo);
+    else
+        fprintf(f, "  taken back with: vdcheck undo %s\n", undo);
+}
+
 static void say_next(FILE *f, const struct vd_image_report *r, const char *path)
 {
     const struct vd_ledger *ledger = r->out->work.before.ledger;
     enum vd_level level = least_level(ledger);
-    char undo[4096];
 
     fputc('\n', f);
     if (r->out->was_repaired && !r->dry_run) {
         if (r->out->undo_file)
-            fprintf(f, "  taken back with: vdcheck undo %s   (undo file: %s)\n", path,
-                    vd_text_escape(undo, sizeof(undo), r->out->undo_file, strlen(r->out->undo_file)));
+            say_way_back(f, r, path);
     } else if (r->dry_run && r->is_verified) {
         fputs("  dry run: the repair was worked out and verified; nothing was written\n", f);
     }
