@@ -86,12 +86,17 @@ static struct vd_place place_of(const struct vd_found_args *args, const struct v
     return place;
 }
 
-static uint64_t key_of(const struct vd_found_args *args)
+static uint64_t key_of(uint64_t host, uint64_t guest)
 {
     /* A reference is known by where it stands; what it leads to may change and be wrong still. */
-    uint64_t where[2] = {args->host, args->host == VD_NOWHERE ? args->guest : 0};
+    uint64_t where[2] = {host, host == VD_NOWHERE ? guest : 0};
 
     return XXH3_64bits(where, sizeof(where));
+}
+
+uint64_t vd_place_key(const struct vd_place *place)
+{
+    return key_of(place->host, place->guest);
 }
 
 /* Leaks are told as runs of clusters, everything else as keys. */
@@ -107,7 +112,7 @@ static int remember(struct vd_ledger *ledger, struct vd_group *group, const stru
 
         if (vd_runs_add(&ledger->leaked, first, n) < 0 || vd_runs_add(&group->clusters, first, n) < 0)
             return -1;
-    } else if (group->keys.n < MOST_KEYS && vd_key_vec_push(&group->keys, key_of(args)) < 0) {
+    } else if (group->keys.n < MOST_KEYS && vd_key_vec_push(&group->keys, key_of(args->host, args->guest)) < 0) {
         return -1;
     }
     if (group->severity != VD_WARNING && args->guest != VD_NOWHERE && args->guest_bytes) {
@@ -201,12 +206,12 @@ void vd_ledger_settle(struct vd_ledger *ledger)
     vd_runs_settle(&ledger->guest);
 }
 
-bool vd_ledger_has_key(const struct vd_ledger *ledger, const struct vd_group *like, uint64_t key)
+bool vd_ledger_has_place(const struct vd_ledger *ledger, enum vd_severity severity, uint64_t key)
 {
     for (size_t i = 0; i < ledger->groups.n; i++) {
         const struct vd_group *group = ledger->groups.v[i];
 
-        if (group->kind == like->kind && group->severity == like->severity && group->keys.n &&
+        if (group->severity == severity && group->keys.n &&
             bsearch(&key, group->keys.v, group->keys.n, sizeof(key), by_number))
             return true;
     }

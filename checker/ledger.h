@@ -75,8 +75,11 @@ struct vd_counts vd_ledger_counts(const struct vd_ledger *ledger);
 /* The sums of what was found and is not fixed. */
 struct vd_counts vd_ledger_left(const struct vd_ledger *ledger);
 
-/* Is there a key of this group's kind and severity in the ledger, whatever its level? */
-bool vd_ledger_has_key(const struct vd_ledger *ledger, const struct vd_group *like, uint64_t key);
+/* The key of a place. */
+uint64_t vd_place_key(const struct vd_place *place);
+
+/* Is there a finding of this severity with that key in the ledger, whatever its kind and level? */
+bool vd_ledger_has_place(const struct vd_ledger *ledger, enum vd_severity severity, uint64_t key);
 
 /* Brings the keys in order, for vd_ledger_has_key(). */
 void vd_ledger_settle(struct vd_ledger *ledger);

@@ -217,6 +217,7 @@ static bool comes_back(const struct vd_chain_vec *chain, const struct vd_gate *g
 {
     struct BlockDriverState *bs = chain->v[chain->n - 1].bs;
     vd_auto_mem char *path = NULL;
+    char name[160];
     struct stat st;
 
     if (vd_gate_find(gate, bs->filename, bs->backing_file, bs->backing_file_len, &path, why) !=
@@ -228,7 +229,8 @@ static bool comes_back(const struct vd_chain_vec *chain, const struct vd_gate *g
 
         if (file->drv == &vd_file_driver && vd_file_stat(file)->st_dev == st.st_dev &&
             vd_file_stat(file)->st_ino == st.st_ino) {
-            vd_fail(why, VD_ERR_FORMAT, 0, "%s is already part of the chain", path);
+            vd_fail(why, VD_ERR_FORMAT, 0, "'%s' is already part of the chain",
+                    vd_text_escape(name, sizeof(name), bs->backing_file, bs->backing_file_len));
             return true;
         }
     }

@@ -82,7 +82,7 @@ static int begin(struct vd_journal *journal, struct vd_err *err)
     return 0;
 }
 
-static int sync_folder(const char *path, struct vd_err *err)
+int vd_journal_sync_folder(const char *path, struct vd_err *err)
 {
     vd_auto_mem char *folder = strdup(path);
     char *slash = folder ? strrchr(folder, '/') : NULL;
@@ -107,7 +107,7 @@ static int commit(struct vd_journal *journal, struct vd_err *err)
     if (run_sql(journal, "COMMIT", err) < 0)
         return -1;
     journal->in_transaction = false;
-    return strcmp(journal->path, ":memory:") == 0 ? 0 : sync_folder(journal->path, err);
+    return strcmp(journal->path, ":memory:") == 0 ? 0 : vd_journal_sync_folder(journal->path, err);
 }
 
 static struct vd_journal *open_db(const char *path, int flags, struct vd_err *err)
@@ -183,12 +183,24 @@ static int64_t pragma(struct vd_journal *journal, const char *sql)
     return value;
 }
 
+/* A process was killed in the middle of a transaction: SQLite must take it back before anybody can read, and
+ * that writes (to the journal's own file alone). */
+static bool needs_rollback(struct vd_journal *journal)
+{
+    return pragma(journal, "PRAGMA application_id") < 0 &&
+           sqlite3_extended_errcode(journal->db) == SQLITE_READONLY_ROLLBACK;
+}
+
 struct vd_journal *vd_journal_open(const char *path, bool writable, struct vd_err *err)
 {
     vd_auto(vd_journal) journal = open_db(path, writable ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY, err);
 
     if (!journal)
         return NULL;
+    if (!writable && needs_rollback(journal)) {
+        vd_journal_close(vd_take(&journal));
+        return vd_journal_open(path, true, err);
+    }
     if (writable && run_sql(journal, "PRAGMA synchronous=EXTRA", err) < 0)
         return NULL;
     if (pragma(journal, "PRAGMA application_id") == 0 &&
@@ -343,24 +355,41 @@ static int put_blocks(struct fill *f, struct vd_budget *budget, struct vd_err *e
     return 0;
 }
 
-/* What the new length cuts off and is not in a block above; holes come back as holes. */
+/* How much of the file from `at` on may still have to be recorded; 0: *skip bytes are in blocks above. What
+ * was cut off and is part of the overlay again reads as zeroes between its blocks. */
+static int64_t bytes_to_record(struct fill *f, int64_t at, int64_t *skip, struct vd_err *err)
+{
+    int64_t pnum = 0;
+    int status;
+
+    if (at >= f->new_length)
+        return (int64_t)vd_min((uint64_t)(f->old_length - at), (uint64_t)1 << 40);
+    status = bdrv_block_status(f->overlay, at,
+                               (int64_t)vd_min((uint64_t)f->old_length, (uint64_t)f->new_length) - at, &pnum,
+                               NULL, err);
+    if (status < 0)
+        return -1;
+    *skip = pnum;
+    return status & BDRV_BLOCK_DATA ? 0 : pnum;
+}
+
+/* What was cut off and is not in a block above; holes come back as holes. */
 static int put_tail(struct fill *f, struct vd_budget *budget, struct vd_err *err)
 {
-    int64_t at = (int64_t)vd_align_up_sat((uint64_t)f->new_length, VD_OVERLAY_BLOCK);
+    int64_t cut = (int64_t)vd_min((uint64_t)f->new_length, (uint64_t)vd_overlay_low_water(f->overlay));
+    int64_t at = (int64_t)vd_align_up_sat((uint64_t)cut, VD_OVERLAY_BLOCK);
 
     /* Where the cut is inside a block that was not written, its rest is recorded with the block. */
-    if (f->new_length % VD_OVERLAY_BLOCK && f->new_length < f->old_length &&
+    if (cut % VD_OVERLAY_BLOCK && cut < f->old_length &&
         put_record(f, VD_STAGE_TABLE, at - VD_OVERLAY_BLOCK, VD_OVERLAY_BLOCK, err) < 0)
         return -1;
     while (at < f->old_length) {
-        int64_t pnum = 0;
-        int status =
-            bdrv_block_status(f->file, at, (int64_t)vd_min((uint64_t)(f->old_length - at), (uint64_t)1 << 40),
-                              &pnum, NULL, err);
+        int64_t pnum = 0, most = bytes_to_record(f, at, &pnum, err);
+        int status = most > 0 ? bdrv_block_status(f->file, at, most, &pnum, NULL, err) : (int)most;
 
         if (status < 0 || vd_budget_go_on(budget, err) < 0)
             return -1;
-        if (!(status & BDRV_BLOCK_ZERO)) {
+        if (most && !(status & BDRV_BLOCK_ZERO)) {
             pnum = (int64_t)vd_min((uint64_t)pnum, RECORD_MAX);
             if (put_record(f, VD_STAGE_TABLE, at, (size_t)pnum, err) < 0)
                 return -1;
@@ -459,11 +488,38 @@ int vd_journal_set_state(struct vd_journal *journal, enum vd_journal_state state
     return commit(journal, err);
 }
 
+/* NULL in *name where there is no state; that it cannot be read is an error, for an empty journal is thrown
+ * away. */
+static int read_state(struct vd_journal *journal, char **name, struct vd_err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    const char *text;
+    int rc;
+
+    if (pragma(journal, "SELECT count(*) FROM sqlite_master WHERE name = 'meta'") == 0)
+        return 0;
+    rc = sqlite3_prepare_v2(journal->db, "SELECT value FROM meta WHERE key = 'state'", -1, &stmt, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_step(stmt);
+    if (rc == SQLITE_ROW) {
+        text = (const char *)sqlite3_column_text(stmt, 0);
+        *name = text ? strdup(text) : NULL;
+        if (!*name)
+            rc = SQLITE_NOMEM;
+    }
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+        db_fail(journal, "state of the journal", err);
+    sqlite3_finalize(stmt);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : -1;
+}
+
 int vd_journal_state(struct vd_journal *journal, enum vd_journal_state *state, struct vd_err *err)
 {
-    vd_auto_mem char *name = vd_journal_get(journal, "state");
+    vd_auto_mem char *name = NULL;
 
     *state = VD_JOURNAL_EMPTY;
+    if (read_state(journal, &name, err) < 0)
+        return -1;
     for (size_t i = 0; name && i < VD_ARRAY_SIZE(state_names); i++)
         if (strcmp(name, state_names[i]) == 0) {
             *state = (enum vd_journal_state)i;

@@ -39,6 +39,9 @@ struct vd_journal *vd_journal_open(const char *path, bool writable, struct vd_er
 void vd_journal_close(struct vd_journal *journal);
 VD_DEFINE_AUTO(vd_journal, vd_journal_close)
 
+/* Brings the entry of a file in its folder to stable storage. */
+int vd_journal_sync_folder(const char *path, struct vd_err *err);
+
 const char *vd_journal_path(const struct vd_journal *journal);
 
 /* A named value; set before prepare, or with a state change. get: malloc'd, NULL where there is none. */

@@ -199,8 +199,8 @@ static int refuse_unsafe(const struct vd_answer *answer, const struct vd_request
         if (!out->work.has_changes || file->drv != &vd_file_driver)
             continue;
         if (!(file->open_flags & BDRV_O_RDWR))
-            return vd_fail(err, VD_ERR_IO, EACCES, "%s: cannot open for writing, and the repair has to write",
-                           path_of(out));
+            return vd_fail(err, VD_ERR_IO, access(path_of(out), W_OK) < 0 ? errno : EACCES,
+                           "%s: cannot open for writing, and the repair has to write", path_of(out));
         if (vd_file_has_no_locks(file))
             return vd_fail(
                 err, VD_ERR_REFUSED, 0,
@@ -366,11 +366,23 @@ static int apply_all(struct vd_answer *answer, struct vd_err *err)
     return 0;
 }
 
+/* J7: nothing is written before all journals, read back, were seen to fit their files. */
+static int verify_journals(struct vd_answer *answer, struct vd_err *err)
+{
+    for (size_t i = 0; i < answer->files.n; i++) {
+        struct vd_work *work = &answer->files.v[i].work;
+
+        if (work->journal && vd_journal_verify(work->journal, work->file, VD_MATCH_EITHER, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int commit(struct vd_answer *answer, const struct vd_request *req, struct vd_err *err)
 {
     if (refuse_unsafe(answer, req, err) < 0)
         return -1;
-    if (write_journals(answer, req, err) < 0) {
+    if (write_journals(answer, req, err) < 0 || verify_journals(answer, err) < 0) {
         drop_journals(answer);
         return -1;
     }

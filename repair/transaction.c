@@ -69,8 +69,10 @@ static int check(struct vd_work *work, struct BlockDriverState *below,
     return vd_check_run(bs, &check_opts, result, err);
 }
 
+/* What the rounds find is kept apart in *seen: whether the image got worse is judged by what was there
+ * before. */
 static int run_rounds(struct vd_work *work, const struct vd_transaction_options *opts, struct vd_plan *plan,
-                      struct vd_err *err)
+                      struct vd_ledger *seen, struct vd_err *err)
 {
     struct gatekeeper keeper = {0};
     int rc = 0;
@@ -86,7 +88,7 @@ static int run_rounds(struct vd_work *work, const struct vd_transaction_options 
             rc = vd_fail_memory(err);
         if (rc == 0 && result.ledger) {
             plan->flags |= result.ledger->flags & VD_EVIDENCE;
-            rc = vd_ledger_merge(work->before.ledger, result.ledger, err);
+            rc = vd_ledger_merge(seen, result.ledger, err);
         }
         keeper.map = NULL;
         vd_check_result_free(&result);
@@ -106,35 +108,54 @@ static bool has_something_to_fix(const struct vd_ledger *ledger, enum vd_level l
     return false;
 }
 
+static int verify(struct vd_work *work, const struct vd_transaction_options *opts,
+                  const struct vd_ledger *seen, struct vd_err *err)
+{
+    struct vd_runs named = {0};
+    struct vd_verify_input in = {
+        .file = work->file,
+        .overlay = work->overlay,
+        .drv = work->drv,
+        .before = &work->before,
+        .after = &work->after,
+        .named = &named,
+        .given_up = &work->given_up,
+        .budget = opts->budget,
+    };
+    int rc;
+
+    if (vd_runs_add_all(&named, &work->before.ledger->guest) < 0 || vd_runs_add_all(&named, &seen->guest) < 0)
+        rc = vd_fail_memory(err);
+    else
+        rc = vd_verify(&in, err);
+    vd_runs_done(&named);
+    return rc;
+}
+
 int vd_work_prepare(struct vd_work *work, const struct vd_transaction_options *opts, struct vd_err *err)
 {
     struct vd_plan plan = opts->plan;
-    struct vd_verify_input verify;
+    vd_auto(vd_ledger) seen = NULL;
 
     if (check(work, work->file, opts, NULL, &plan, NULL, &work->before, err) < 0)
         return -1;
     plan.flags |= work->before.ledger->flags;
     if (!has_something_to_fix(work->before.ledger, plan.level))
         return 0;
+    seen = vd_ledger_new();
+    if (!seen)
+        return vd_fail_memory(err);
     work->overlay = vd_overlay_new(work->file, opts->spill_dir, err);
-    if (!work->overlay || run_rounds(work, opts, &plan, err) < 0)
+    if (!work->overlay || run_rounds(work, opts, &plan, seen, err) < 0)
         return -1;
     work->has_evidence = plan.flags & VD_EVIDENCE;
     if (!work->has_changes)
-        return 0;
+        return vd_ledger_merge(work->before.ledger, seen, err);
     if (check(work, work->overlay, opts, NULL, &plan, NULL, &work->after, err) < 0)
         return -1;
-    vd_ledger_settle(work->before.ledger);
-    verify = (struct vd_verify_input){
-        .file = work->file,
-        .overlay = work->overlay,
-        .drv = work->drv,
-        .before = &work->before,
-        .after = &work->after,
-        .given_up = &work->given_up,
-        .budget = opts->budget,
-    };
-    return vd_verify(&verify, err);
+    if (verify(work, opts, seen, err) < 0)
+        return -1;
+    return vd_ledger_merge(work->before.ledger, seen, err);
 }
 
 int vd_work_write_journal(struct vd_work *work, struct vd_journal *journal, struct vd_budget *budget,
@@ -251,6 +272,11 @@ int vd_work_settle(struct vd_work *work, struct vd_err *err)
         return -1;
     if (work->is_unfinished)
         settle_finished(before);
+    /* Where no walk was possible before there is one now. */
+    if (!work->before.map) {
+        work->before.map = work->after.map;
+        work->after.map = NULL;
+    }
     work->before.clusters = work->after.clusters;
     work->before.image_end = work->after.image_end;
     work->before.cluster_size = work->after.cluster_size;

@@ -7,7 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST_FILES = 10000, MOST_PATH = 4096 };
+enum {
+    MOST_FILES = 10000,
+    MOST_GAP =
+        16, /* names that people may have deleted in a row; more would make every check look for them */
+    MOST_PATH = 4096,
+};
 
 static char *name_of(const char *image, unsigned i)
 {
@@ -24,25 +29,28 @@ static bool is_there(const char *path)
     return lstat(path, &st) == 0;
 }
 
-/* How many names are taken, without a gap from the first on. */
+/* One more than the highest number of a name that is taken. */
 static unsigned count_files(const char *image)
 {
     unsigned n = 0;
 
-    for (; n < MOST_FILES; n++) {
-        vd_auto_mem char *name = name_of(image, n);
+    for (unsigned i = 0; i < MOST_FILES && i < n + MOST_GAP; i++) {
+        vd_auto_mem char *name = name_of(image, i);
 
-        if (!name || !is_there(name))
-            break;
+        if (name && is_there(name))
+            n = i + 1;
     }
     return n;
 }
 
 char *vd_undofile_next(const char *image, struct vd_err *err)
 {
-    char *name = name_of(image, count_files(image));
+    unsigned n = count_files(image);
+    char *name = n < MOST_FILES ? name_of(image, n) : NULL;
 
-    if (!name)
+    if (n >= MOST_FILES)
+        vd_fail(err, VD_ERR_LIMIT, 0, "%s: %u undo files stand beside it; delete the oldest", image, n);
+    else if (!name)
         vd_fail_memory(err);
     return name;
 }
@@ -78,7 +86,7 @@ int vd_undofile_write_stub(const char *image, const char *journal, struct vd_err
         return vd_fail(err, VD_ERR_IO, errnum, "%s: cannot name the undo file here", stub);
     }
     close(fd);
-    return 0;
+    return vd_journal_sync_folder(stub, err);
 }
 
 void vd_undofile_remove_stub(const char *image)
@@ -104,6 +112,16 @@ static char *read_stub(const char *image)
     return n > 0 ? strndup(path, (size_t)n) : NULL;
 }
 
+/* The main journal was never prepared, and swept; or people deleted it when all was long committed. */
+static int state_without_main(struct vd_journal *journal, enum vd_journal_state *state, struct vd_err *err)
+{
+    if (vd_journal_state(journal, state, err) < 0)
+        return -1;
+    if (*state == VD_JOURNAL_PREPARED)
+        *state = VD_JOURNAL_EMPTY;
+    return 0;
+}
+
 int vd_undofile_state(struct vd_journal *journal, enum vd_journal_state *state, struct vd_err *err)
 {
     vd_auto_mem char *main_path = vd_journal_get(journal, "main");
@@ -111,9 +129,8 @@ int vd_undofile_state(struct vd_journal *journal, enum vd_journal_state *state, 
 
     if (!main_path)
         return vd_journal_state(journal, state, err);
-    *state = VD_JOURNAL_EMPTY;
     if (!is_there(main_path))
-        return 0;
+        return state_without_main(journal, state, err);
     main_journal = vd_journal_open(main_path, false, err);
     return main_journal ? vd_journal_state(main_journal, state, err) : -1;
 }
@@ -147,6 +164,8 @@ struct vd_journal *vd_undofile_find(const char *image, unsigned wanted, bool wri
             vd_fail_memory(err);
             return NULL;
         }
+        if (!is_there(name))
+            continue;
         found = open_if(name, wanted, writable, state, err);
         if (found || err->kind)
             return found;
@@ -162,9 +181,9 @@ int vd_undofile_kept_leaks(const char *image, struct vd_runs *clusters, struct v
         struct vd_err why = VD_ERR_INIT;
         uint64_t cluster_size;
         vd_auto(vd_journal) journal =
-            name ? open_if(name, (1u << VD_JOURNAL_COMMITTED) | (1u << VD_JOURNAL_PREPARED), false, &state,
-                           &why)
-                 : NULL;
+            name && is_there(name) ? open_if(name, (1u << VD_JOURNAL_COMMITTED) | (1u << VD_JOURNAL_PREPARED),
+                                             false, &state, &why)
+                                   : NULL;
 
         if (why.kind) {
             *err = why;

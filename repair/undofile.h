@@ -3,8 +3,7 @@
  * Where journals lie, and which one belongs to an image.
  *
  *     IMAGE.vdcheck-undo, IMAGE.vdcheck-undo.1, ...   beside the image, the highest number the newest
- *     IMAGE.vdcheck-stub                              names a journal that lies elsewhere, while a repair is
- * under way
+ *     IMAGE.vdcheck-stub   names a journal that lies elsewhere, while a repair is under way
  */
 #ifndef VD_UNDOFILE_H
 #define VD_UNDOFILE_H

@@ -45,7 +45,8 @@ static int judge_group(const struct vd_verify_input *in, const struct vd_group *
     for (size_t i = 0; i < group->places.n; i++) {
         const struct vd_place *place = &group->places.v[i];
 
-        if (was_reached(in->before, place->host))
+        if ((!was || !vd_ledger_has_key(in->before->ledger, group, vd_place_key(place))) &&
+            was_reached(in->before, place->host))
             return vd_fail(err, VD_ERR_REFUSED, 0,
                            "the repair would leave a finding that was not there before: %s at 0x%" PRIx64,
                            group->kind->id, place->host);
@@ -170,7 +171,7 @@ static int compare_bytes(struct guest *g, int64_t guest, int64_t old_map, int64_
 
 static bool is_named(const struct vd_verify_input *in, uint64_t guest, uint64_t bytes)
 {
-    return vd_runs_has_all(&in->before->ledger->guest, guest, bytes);
+    return vd_runs_has_all(in->named, guest, bytes);
 }
 
 /* One extent of equal status. 0, or -1 where a readable byte would change that nothing names. */

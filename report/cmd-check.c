@@ -69,7 +69,9 @@ static void work_on(struct run *run, struct job *job)
     progress.is_shown = progress.is_shown && cli->jobs == 1;
     /* What one image may cost is bounded; several at once share the bound. */
     job->budget.memory /= cli->jobs;
-    (void)vd_request_run(job->path, &req, &job->answer, &job->err);
+    /* After a signal what has not begun does not begin. */
+    if (vd_budget_go_on(&job->budget, &job->err) == 0)
+        (void)vd_request_run(job->path, &req, &job->answer, &job->err);
     vd_progress_clear(&progress);
     job->seconds = now() - start;
 }

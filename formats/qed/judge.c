@@ -30,6 +30,8 @@ struct judge {
     uint64_t image_size;
     bool need_check, has_backing;
     uint64_t room;         /* bytes that clones may still take */
+    uint64_t grown_end;    /* where the file ends with all that was promised so far */
+    uint64_t past_end;     /* the lowest place behind the file's end that an entry names which may stay */
     struct u64_vec masked; /* where misaligned entries would point with their stray bits masked; sorted */
 };
 
@@ -39,13 +41,26 @@ static uint64_t guest_bytes(const struct judge *j, uint64_t guest, uint64_t byte
     return guest >= j->image_size ? 0 : vd_min(bytes, j->image_size - guest);
 }
 
+/*
+ * The level of a repair that makes the file longer. An entry that points past the end would lead into what is
+ * appended, and read as data that is not its own; so only level `all`, which clears such entries first, lets
+ * the file grow over what they name.
+ */
+static enum vd_level level_of_growth(struct judge *j, uint64_t end)
+{
+    if (end > j->past_end)
+        return VD_LEVEL_ALL;
+    j->grown_end = vd_max(j->grown_end, end);
+    return VD_LEVEL_SAFE;
+}
+
 /* The level of a repair that needs new clusters: none where a device has no room for them. */
 static enum vd_level level_of_clone(struct judge *j, uint64_t bytes)
 {
     if (bytes > j->room)
         return VD_LEVEL_NONE;
     j->room -= bytes;
-    return VD_LEVEL_SAFE;
+    return bdrv_is_fixed_length(j->ck->bs) ? VD_LEVEL_SAFE : level_of_growth(j, j->grown_end + bytes);
 }
 
 /* ---- L1 entries */
@@ -149,10 +164,12 @@ static int judge_slot(struct judge *j, const struct qed_bad_slot *bad, struct vd
     }
     if (is_sound) {
         if (vd_found(j->ck, bad->why, .host = host, .guest = guest, .guest_bytes = bytes, .found = bad->entry,
-                     .level = VD_LEVEL_SAFE) == VD_FIX)
+                     .level = level_of_growth(j, bad->entry + j->g->table_bytes)) == VD_FIX)
             return qed_fix_extend(j->ck, bad->entry + j->g->table_bytes, err);
         return 0;
     }
+    if (bad->why == QED_L1_ENTRY_OUT_OF_FILE && !orphan)
+        j->past_end = vd_min(j->past_end, bad->entry);
     if (vd_found(j->ck, bad->why, .host = host, .guest = guest, .guest_bytes = bytes, .found = bad->entry,
                  .expected = orphan ? orphan->off : VD_NOWHERE,
                  .level = orphan ? VD_LEVEL_SAFE : VD_LEVEL_ALL) == VD_LEAVE)
@@ -162,10 +179,17 @@ static int judge_slot(struct judge *j, const struct qed_bad_slot *bad, struct vd
     return qed_fix_l1_entry(j->ck, bad->slot, orphan ? orphan->off : 0, err);
 }
 
-static int judge_slots(struct judge *j, struct vd_err *err)
+/* Does its repair make the file longer? Such slots are judged behind all that points past the end. */
+static bool grows_file(const struct qed_bad_slot *bad)
+{
+    return bad->why == QED_L1_ENTRY_SHARED || bad->why == QED_L1_ENTRY_STRADDLES_EOF;
+}
+
+static int judge_slots(struct judge *j, bool growing, struct vd_err *err)
 {
     for (size_t i = 0; i < j->walk->bad_slots.n; i++) {
-        if (judge_slot(j, &j->walk->bad_slots.v[i], err) < 0)
+        if (grows_file(&j->walk->bad_slots.v[i]) == growing &&
+            judge_slot(j, &j->walk->bad_slots.v[i], err) < 0)
             return -1;
     }
     return 0;
@@ -266,6 +290,8 @@ static int judge_past_end(struct judge *j, const struct qed_table *table, uint64
 {
     bool is_overrun;
 
+    if (!is_lost_write(j))
+        j->past_end = vd_min(j->past_end, entry);
     if (is_run_overrun(j, table, i, entry, &is_overrun, err) < 0)
         return -1;
     if (is_overrun) {
@@ -294,7 +320,10 @@ static int judge_entry(struct judge *j, const struct qed_table *table, uint64_t 
     case QED_ENTRY_PARTIAL:
         j->walk->tail_is_referenced = true;
         if (vd_found(j->ck, QED_L2_ENTRY_PARTIAL_TAIL, .host = host, .guest = guest, .guest_bytes = bytes,
-                     .found = entry, .level = bdrv_is_fixed_length(j->ck->bs) ? VD_LEVEL_NONE : 0) == VD_FIX)
+                     .found = entry,
+                     .level = bdrv_is_fixed_length(j->ck->bs)
+                                  ? VD_LEVEL_NONE
+                                  : level_of_growth(j, entry + j->g->cluster_size)) == VD_FIX)
             return qed_fix_extend(j->ck, entry + j->g->cluster_size, err);
         return 0;
     case QED_ENTRY_OUT_OF_FILE:
@@ -522,9 +551,11 @@ static int judge_odd_table(struct judge *j, const struct qed_table *table, struc
     if (bdrv_is_hole(j->ck->bs->file, (int64_t)table->off, (int64_t)j->g->table_bytes))
         vd_found(j->ck, QED_SPARSE_METADATA, .host = table->off, .host_bytes = j->g->table_bytes,
                  .guest = guest, .guest_bytes = guest_bytes(j, guest, qed_slot_bytes(j->g)));
-    if (vd_found(j->ck, QED_L2_TABLE_EMPTY, .host = host, .guest = guest, .found = table->off) == VD_FIX)
-        return qed_fix_l1_entry(j->ck, table->slot, 0, err);
-    return 0;
+    if (vd_found(j->ck, QED_L2_TABLE_EMPTY, .host = host, .guest = guest, .found = table->off) == VD_LEAVE)
+        return 0;
+    /* Where something else claims its clusters then, they are not given back. */
+    vd_gave_up(j->ck, (struct vd_span){table->off, j->g->table_bytes});
+    return qed_fix_l1_entry(j->ck, table->slot, 0, err);
 }
 
 static int judge_oddities(struct judge *j, struct vd_err *err)
@@ -555,11 +586,15 @@ int qed_judge(struct vd_check *ck, struct qed_walk *walk, struct vd_runs *free_c
         .need_check = qed->header.features & QED_F_NEED_CHECK,
         .has_backing = qed->header.features & QED_F_BACKING_FILE,
         .room = qed_append_room(ck),
+        .grown_end = vd_align_up_sat(walk->g.file_size, walk->g.cluster_size),
+        .past_end = UINT64_MAX,
     };
-    int rc = judge_slots(&j, err);
+    int rc = judge_slots(&j, false, err);
 
     if (rc == 0)
         rc = judge_bad_tables(&j, err);
+    if (rc == 0)
+        rc = judge_slots(&j, true, err);
     if (rc == 0)
         rc = judge_shared(&j, err);
     if (rc == 0)

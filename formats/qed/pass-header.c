@@ -106,15 +106,18 @@ static int judge_rule(struct header_judge *j, const struct qed_rule *rule, struc
     const struct qed_header *h = &j->qed->header;
     struct qed_header fixed;
     enum vd_level level;
-    uint64_t now = vd_field_get(field, h), then;
+    uint64_t now = vd_field_get(field, h), then, cut = 0;
 
     if (plan_header(j, rule, &fixed, &level, err) < 0)
         return -1;
     if (rule->finding == QED_IMAGE_SIZE_INVALID && level == VD_LEVEL_ALL &&
         largest_mapped(j->ck, &fixed.image_size, err) < 0)
         return -1;
+    if (fixed.image_size < h->image_size)
+        cut = vd_min(h->image_size, INT64_MAX) - fixed.image_size;
     then = vd_field_get(field, &fixed);
     if (vd_found(j->ck, rule->finding, .host = field->offset, .found = now,
+                 .guest = cut ? fixed.image_size : VD_NOWHERE, .guest_bytes = cut,
                  .expected = then != now ? then : VD_NOWHERE, .level = level,
                  .severity = rule->finding == QED_BACKING_NAME_TOO_LONG &&
                                      h->backing_filename_size >= QED_MAX_BACKING_NAME
