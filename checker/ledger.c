@@ -60,7 +60,8 @@ static struct vd_group *group_of(struct vd_ledger *ledger, const struct vd_findi
 static void tell(char text[VD_PLACE_TEXT], const char *words, uint64_t number)
 {
     if (words)
-        snprintf(text, VD_PLACE_TEXT, "%s", words);
+        snprintf(text, VD_PLACE_TEXT, "%.*s%s", VD_PLACE_TEXT - 4, words,
+                 strlen(words) > VD_PLACE_TEXT - 4 ? "..." : "");
     else if (number != VD_NOWHERE)
         snprintf(text, VD_PLACE_TEXT, "0x%" PRIx64, number);
     else
@@ -112,7 +113,8 @@ static int remember(struct vd_ledger *ledger, struct vd_group *group, const stru
 
         if (vd_runs_add(&ledger->leaked, first, n) < 0 || vd_runs_add(&group->clusters, first, n) < 0)
             return -1;
-    } else if (group->keys.n < MOST_KEYS && vd_key_vec_push(&group->keys, key_of(args->host, args->guest)) < 0) {
+    } else if (group->keys.n < MOST_KEYS &&
+               vd_key_vec_push(&group->keys, key_of(args->host, args->guest)) < 0) {
         return -1;
     }
     if (group->severity != VD_WARNING && args->guest != VD_NOWHERE && args->guest_bytes) {
@@ -143,7 +145,7 @@ struct vd_group *vd_ledger_enter(struct vd_ledger *ledger, const struct vd_findi
     }
     if (!kept)
         ledger->is_out_of_memory = true;
-    ledger->flags |= kind->flags;
+    ledger->flags |= kind->flags | (severity == VD_CORRUPTION ? VD_SAW_CORRUPTION : 0);
     return group;
 }
 
@@ -206,15 +208,25 @@ void vd_ledger_settle(struct vd_ledger *ledger)
     vd_runs_settle(&ledger->guest);
 }
 
+static bool has_key(const struct vd_group *group, uint64_t key)
+{
+    return group->keys.n && bsearch(&key, group->keys.v, group->keys.n, sizeof(key), by_number);
+}
+
+bool vd_ledger_has_key(const struct vd_ledger *ledger, const struct vd_group *like, uint64_t key)
+{
+    for (size_t i = 0; i < ledger->groups.n; i++)
+        if (ledger->groups.v[i]->kind == like->kind && ledger->groups.v[i]->severity == like->severity &&
+            has_key(ledger->groups.v[i], key))
+            return true;
+    return false;
+}
+
 bool vd_ledger_has_place(const struct vd_ledger *ledger, enum vd_severity severity, uint64_t key)
 {
-    for (size_t i = 0; i < ledger->groups.n; i++) {
-        const struct vd_group *group = ledger->groups.v[i];
-
-        if (group->severity == severity && group->keys.n &&
-            bsearch(&key, group->keys.v, group->keys.n, sizeof(key), by_number))
+    for (size_t i = 0; i < ledger->groups.n; i++)
+        if (ledger->groups.v[i]->severity == severity && has_key(ledger->groups.v[i], key))
             return true;
-    }
     return false;
 }
 

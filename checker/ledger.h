@@ -15,7 +15,7 @@
 
 enum {
     VD_PLACES_KEPT = 100,
-    VD_PLACE_TEXT = 96,
+    VD_PLACE_TEXT = 160,
 };
 
 struct vd_place {
@@ -77,6 +77,9 @@ struct vd_counts vd_ledger_left(const struct vd_ledger *ledger);
 
 /* The key of a place. */
 uint64_t vd_place_key(const struct vd_place *place);
+
+/* Is there a key of this group's kind and severity in the ledger, whatever its level? */
+bool vd_ledger_has_key(const struct vd_ledger *ledger, const struct vd_group *like, uint64_t key);
 
 /* Is there a finding of this severity with that key in the ledger, whatever its kind and level? */
 bool vd_ledger_has_place(const struct vd_ledger *ledger, enum vd_severity severity, uint64_t key);

@@ -4,8 +4,6 @@
 #include <string.h>
 
 #include "formats/base/auto.h"
-#include "formats/node/block.h"
-#include "formats/registry.h"
 
 #define F(symbol, id, severity, level, flags, message, repair, explanation)                                  \
     {id, VD_##severity, VD_LEVEL_##level, flags, message, repair, explanation},
@@ -43,26 +41,4 @@ bool vd_level_parse(const char *word, enum vd_level *level)
             return true;
         }
     return false;
-}
-
-const struct vd_finding_kind *vd_finding_row(size_t i)
-{
-    const struct BlockDriver *drv;
-
-    for (size_t d = 0; (drv = vd_driver_at(d)); d++) {
-        if (i < drv->findings_n)
-            return &drv->findings[i];
-        i -= drv->findings_n;
-    }
-    return i < vd_image_findings_n ? &vd_image_findings[i] : NULL;
-}
-
-const struct vd_finding_kind *vd_finding_by_id(const char *id)
-{
-    const struct vd_finding_kind *row;
-
-    for (size_t i = 0; (row = vd_finding_row(i)); i++)
-        if (strcmp(row->id, id) == 0)
-            return row;
-    return NULL;
 }

@@ -32,6 +32,8 @@ enum {
     VD_FREEZE = 4,
     /* The image needs something that the driver does not have: its status is `unsupported`. */
     VD_UNSUPPORTED = 8,
+    /* Set by the sink, not by rows: corruption was found, in this round of a repair or an earlier one. */
+    VD_SAW_CORRUPTION = 16,
 };
 
 struct vd_finding_kind {
@@ -63,11 +65,5 @@ const char *vd_level_name(enum vd_level level);
 
 /* Reads "leaks", "safe", "all"; false for another word. */
 bool vd_level_parse(const char *word, enum vd_level *level);
-
-/* Walks all rows of all drivers and the image rows; i from 0. NULL behind the last. */
-const struct vd_finding_kind *vd_finding_row(size_t i);
-
-/* The row of an id, or NULL. */
-const struct vd_finding_kind *vd_finding_by_id(const char *id);
 
 #endif

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "formats/base/auto.h"
+#include "formats/finding.h"
 #include "formats/node/block.h"
 
 #define VD_DRIVER(name) extern const struct BlockDriver vd_driver_##name;
@@ -46,4 +47,26 @@ const struct BlockDriver *vd_driver_probe(const uint8_t *buf, size_t len, int64_
         }
     }
     return best;
+}
+
+const struct vd_finding_kind *vd_finding_row(size_t i)
+{
+    const struct BlockDriver *drv;
+
+    for (size_t d = 0; (drv = vd_driver_at(d)); d++) {
+        if (i < drv->findings_n)
+            return &drv->findings[i];
+        i -= drv->findings_n;
+    }
+    return i < vd_image_findings_n ? &vd_image_findings[i] : NULL;
+}
+
+const struct vd_finding_kind *vd_finding_by_id(const char *id)
+{
+    const struct vd_finding_kind *row;
+
+    for (size_t i = 0; (row = vd_finding_row(i)); i++)
+        if (strcmp(row->id, id) == 0)
+            return row;
+    return NULL;
 }

@@ -57,7 +57,7 @@ static int check(struct vd_work *work, struct BlockDriverState *below,
         .link = work->link,
         .whole_chain = opts->whole_chain,
         .is_unfinished = work->is_unfinished || (work->was_finished && !work->before.ledger),
-        .flags = plan->flags & VD_EVIDENCE,
+        .flags = plan->flags & (VD_EVIDENCE | VD_SAW_CORRUPTION),
         .current_map = current,
     };
 
@@ -87,7 +87,7 @@ static int run_rounds(struct vd_work *work, const struct vd_transaction_options 
         if (rc == 0 && vd_runs_add_all(&work->given_up, &result.given_up) < 0)
             rc = vd_fail_memory(err);
         if (rc == 0 && result.ledger) {
-            plan->flags |= result.ledger->flags & VD_EVIDENCE;
+            plan->flags |= result.ledger->flags & (VD_EVIDENCE | VD_SAW_CORRUPTION);
             rc = vd_ledger_merge(seen, result.ledger, err);
         }
         keeper.map = NULL;

@@ -11,14 +11,6 @@ enum { COMPARE_PIECE = 1 << 20 };
 
 /* ---- findings */
 
-static struct vd_group *same_kind(const struct vd_ledger *ledger, const struct vd_group *like)
-{
-    for (size_t i = 0; i < ledger->groups.n; i++)
-        if (ledger->groups.v[i]->kind == like->kind && ledger->groups.v[i]->severity == like->severity)
-            return ledger->groups.v[i];
-    return NULL;
-}
-
 /* Did the walk before reach this host offset, so that a finding there would have been seen? */
 static bool was_reached(const struct vd_check_result *before, uint64_t host)
 {
@@ -30,22 +22,22 @@ static bool was_reached(const struct vd_check_result *before, uint64_t host)
     return kind != VD_KIND_FREE && kind != VD_KIND_DATA && !before->map_is_incomplete;
 }
 
+/* A reference that was wrong and is still wrong, be it in another way, is not new. */
 static int judge_group(const struct vd_verify_input *in, const struct vd_group *group, struct vd_err *err)
 {
-    const struct vd_group *was = same_kind(in->before->ledger, group);
     uint64_t fresh = 0;
 
     if (group->severity == VD_WARNING || group->severity == VD_LEAK)
         return 0;
     for (size_t i = 0; i < group->keys.n; i++)
-        fresh += !was || !vd_ledger_has_key(in->before->ledger, group, group->keys.v[i]);
+        fresh += !vd_ledger_has_place(in->before->ledger, group->severity, group->keys.v[i]);
     if (!fresh)
         return 0;
     /* New places are only those that nobody could see before. The first places kept stand for all. */
     for (size_t i = 0; i < group->places.n; i++) {
         const struct vd_place *place = &group->places.v[i];
 
-        if ((!was || !vd_ledger_has_key(in->before->ledger, group, vd_place_key(place))) &&
+        if (!vd_ledger_has_place(in->before->ledger, group->severity, vd_place_key(place)) &&
             was_reached(in->before, place->host))
             return vd_fail(err, VD_ERR_REFUSED, 0,
                            "the repair would leave a finding that was not there before: %s at 0x%" PRIx64,

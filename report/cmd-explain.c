@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "formats/finding.h"
+#include "formats/registry.h"
 #include "report/cli.h"
 
 /* Prints text in lines of at most `width` columns, each after `indent` spaces. */

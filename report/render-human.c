@@ -57,7 +57,7 @@ static void say_counts(FILE *f, const struct vd_counts *counts)
     say_count(f, &first, counts->errors, "structure that could not be read",
               "structures that could not be read");
     say_count(f, &first, counts->leaks, "leaked cluster", "leaked clusters");
-    say_count(f, &first, counts->states, "flag of an unclean close", "flags of an unclean close");
+    say_count(f, &first, counts->states, "unclean state", "unclean states");
     say_count(f, &first, counts->warnings, "warning", "warnings");
     if (first)
         fputs("nothing wrong", f);
@@ -211,18 +211,32 @@ static void say_group(FILE *f, const struct vd_image_report *r, const struct vd_
     say_fate(f, r, group);
 }
 
-/* What a group's repair needs, so that the last line can say what to type. */
-static enum vd_level least_level(const struct vd_ledger *ledger)
+/* What is left to be repaired, for the line that says what to type. */
+struct todo {
+    enum vd_level level; /* the lowest at which something is repaired */
+    bool lost;           /* guest data is wrong or could not be read */
+    bool would_fix;      /* a dry run has shown that something can be */
+};
+
+static struct todo todo_of(const struct vd_image_report *r)
 {
-    enum vd_level least = VD_LEVEL_NONE;
+    const struct vd_ledger *ledger = r->out->work.before.ledger;
+    struct vd_counts left = vd_status_left(r->out, r->dry_run);
+    struct todo todo = {.level = VD_LEVEL_NONE};
 
     for (size_t i = 0; i < ledger->groups.n; i++) {
         const struct vd_group *group = ledger->groups.v[i];
+        bool is_driver = strncmp(group->kind->id, "image.", 6) != 0;
 
-        if (group->severity != VD_WARNING && group->fixed < group->count && group->level < least)
-            least = group->level;
+        todo.would_fix |= r->dry_run && group->fixed;
+        if (group->severity == VD_WARNING || (group->fixed == group->count && !r->dry_run))
+            continue;
+        todo.lost |= is_driver && (group->severity == VD_CORRUPTION || group->severity == VD_ERROR);
+        /* A flag is cleared only after the corruption. */
+        if (group->level < todo.level && !(group->severity == VD_STATE && left.corruptions))
+            todo.level = group->level;
     }
-    return least == VD_LEVEL_LEAKS ? VD_LEVEL_SAFE : least;
+    return todo;
 }
 
 static void say_refusal(FILE *f, const struct vd_image_report *r)
@@ -250,30 +264,29 @@ static void say_way_back(FILE *f, const struct vd_image_report *r, const char *p
 
 static void say_next(FILE *f, const struct vd_image_report *r, const char *path)
 {
-    const struct vd_ledger *ledger = r->out->work.before.ledger;
-    enum vd_level level = least_level(ledger);
+    struct todo todo = todo_of(r);
+    const char *level = r->level == VD_LEVEL_ALL ? "=all" : r->level == VD_LEVEL_LEAKS ? "=leaks" : "";
 
     fputc('\n', f);
-    if (r->out->was_repaired && !r->dry_run) {
-        if (r->out->undo_file)
-            say_way_back(f, r, path);
-    } else if (r->dry_run && r->is_verified) {
+    if (r->out->was_repaired && !r->dry_run && r->out->undo_file)
+        say_way_back(f, r, path);
+    if (r->dry_run && r->is_verified)
         fputs("  dry run: the repair was worked out and verified; nothing was written\n", f);
-    }
     say_refusal(f, r);
     if (r->status == VD_STATUS_CLEAN || r->status == VD_STATUS_REPAIRED || ended_early(r))
         return;
-    if (level == VD_LEVEL_SAFE && !r->level)
+    if (todo.would_fix && r->is_verified)
+        fprintf(f, "  next: vdcheck --repair%s %s   makes it\n", level, path);
+    else if (todo.level <= VD_LEVEL_SAFE && !r->level)
         fprintf(f, "  next: vdcheck --repair --dry-run %s   shows the repair, without --dry-run makes it\n",
                 path);
-    else if (level == VD_LEVEL_ALL)
+    else if (todo.level == VD_LEVEL_ALL && r->level != VD_LEVEL_ALL)
         fprintf(
             f,
-            "  next: take a copy; then vdcheck --repair=all --dry-run %s shows what a repair would give up;\n"
-            "        vdcheck salvage %s OUTPUT copies what can be read\n",
-            path, path);
-    else if (level == VD_LEVEL_NONE)
-        fprintf(f, "  next: take a copy; vdcheck salvage %s OUTPUT copies what can be read\n", path);
+            "  next: take a copy; then vdcheck --repair=all --dry-run %s shows what a repair would give up\n",
+            path);
+    if (todo.lost && !todo.would_fix && todo.level > VD_LEVEL_SAFE)
+        fprintf(f, "  or:   vdcheck salvage %s OUTPUT copies what can be read into a new image\n", path);
 }
 
 static void image(FILE *f, void *state, const struct vd_image_report *r)

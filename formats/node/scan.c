@@ -5,7 +5,11 @@
 
 #include "formats/node/file.h"
 
-enum { WINDOW = 8 << 20 };
+enum {
+    WINDOW = 8 << 20,
+    NARROW = 4096, /* a piece that cannot be read is read again in pieces of this size: one bad sector costs
+                      no more */
+};
 
 struct scan {
     struct BlockDriverState *bs;
@@ -46,18 +50,54 @@ static void look_ahead(struct scan *s)
     }
 }
 
+static int tell_unread(struct scan *s, struct vd_scan_piece *piece, const struct vd_err *why,
+                       struct vd_err *err)
+{
+    piece->why = why;
+    return s->fn(s->opaque, piece, err);
+}
+
+/* What a read refused, in small pieces; neighbours that cannot be read are told as one. */
+static int scan_narrow(struct scan *s, const struct vd_scan_table *table, uint64_t at, uint32_t len,
+                       struct vd_err *err)
+{
+    struct vd_scan_piece lost = {.table = table, .at = at};
+    struct vd_err why = VD_ERR_INIT, first = VD_ERR_INIT;
+
+    for (uint32_t done = 0; done < len;) {
+        uint32_t n = (uint32_t)vd_min(NARROW, len - done);
+        struct vd_scan_piece piece = {.table = table, .at = at + done, .len = n, .bytes = s->buf};
+        bool is_read = bdrv_pread(s->bs, (int64_t)(table->span.off + at + done), n, s->buf, &why) == 0;
+
+        if (!is_read) {
+            if (!lost.len) {
+                lost.at = at + done;
+                first = why;
+            }
+            lost.len += n;
+        } else {
+            if (lost.len && tell_unread(s, &lost, &first, err) < 0)
+                return -1;
+            lost = (struct vd_scan_piece){.table = table};
+            if (s->fn(s->opaque, &piece, err) < 0)
+                return -1;
+        }
+        done += n;
+    }
+    return lost.len ? tell_unread(s, &lost, &first, err) : 0;
+}
+
 /* One piece of one table, alone. */
 static int scan_alone(struct scan *s, const struct vd_scan_table *table, uint64_t at, uint32_t len,
                       struct vd_err *err)
 {
-    struct vd_err why = VD_ERR_INIT;
     struct vd_scan_piece piece = {.table = table, .at = at, .len = len};
     int64_t off = (int64_t)(table->span.off + at);
 
     if (s->looks_for_holes && bdrv_is_hole(s->bs, off, len))
         piece.is_hole = true;
-    else if (bdrv_pread(s->bs, off, len, s->buf, &why) < 0)
-        piece.why = &why;
+    else if (bdrv_pread(s->bs, off, len, s->buf, NULL) < 0)
+        return scan_narrow(s, table, at, len, err);
     else
         piece.bytes = s->buf;
     return s->fn(s->opaque, &piece, err);

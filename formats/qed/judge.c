@@ -125,19 +125,32 @@ static void give_up_table(const struct judge *j, uint64_t entry)
         vd_gave_up(j->ck, (struct vd_span){entry, j->g->table_bytes});
 }
 
-static int judge_shared_slot(struct judge *j, const struct qed_bad_slot *bad, uint64_t guest,
-                             struct vd_err *err)
+/* Behind the end of the disk nobody reads the range: there the entry is cleared, for a copy would be waste.
+ */
+static int judge_shared_slot(struct judge *j, const struct qed_bad_slot *bad, struct vd_err *err)
 {
     const struct qed_table *owner = qed_walk_find(j->walk, bad->entry);
-    uint64_t bytes = guest_bytes(j, guest, qed_slot_bytes(j->g));
+    uint64_t guest = qed_guest(j->g, bad->slot, 0), bytes = guest_bytes(j, guest, qed_slot_bytes(j->g));
+    uint64_t need = j->g->table_bytes + ((uint64_t)(owner ? owner->used : 0) << j->g->cluster_bits);
 
     if (vd_found(j->ck, QED_L1_ENTRY_SHARED, .host = j->g->l1_off + 8 * (uint64_t)bad->slot, .guest = guest,
                  .guest_bytes = bytes, .found = bad->entry,
-                 .level = level_of_clone(j, j->g->table_bytes +
-                                                ((uint64_t)(owner ? owner->used : 0) << j->g->cluster_bits)),
+                 .level = bytes ? level_of_clone(j, need) : VD_LEVEL_ALL,
                  .other_guest = owner ? qed_guest(j->g, owner->slot, 0) : VD_NOWHERE,
-                 .other_host = owner ? j->g->l1_off + 8 * (uint64_t)owner->slot : VD_NOWHERE) == VD_FIX)
-        return qed_fix_clone_table(j->ck, bad->slot, bad->entry, err);
+                 .other_host = owner ? j->g->l1_off + 8 * (uint64_t)owner->slot : VD_NOWHERE) == VD_LEAVE)
+        return 0;
+    return bytes ? qed_fix_clone_table(j->ck, bad->slot, bad->entry, err)
+                 : qed_fix_l1_entry(j->ck, bad->slot, 0, err);
+}
+
+static int judge_straddler(struct judge *j, const struct qed_bad_slot *bad, struct vd_err *err)
+{
+    uint64_t guest = qed_guest(j->g, bad->slot, 0), end = bad->entry + j->g->table_bytes;
+
+    if (vd_found(j->ck, bad->why, .host = j->g->l1_off + 8 * (uint64_t)bad->slot, .guest = guest,
+                 .guest_bytes = guest_bytes(j, guest, qed_slot_bytes(j->g)), .found = bad->entry,
+                 .level = level_of_growth(j, end)) == VD_FIX)
+        return qed_fix_extend(j->ck, end, err);
     return 0;
 }
 
@@ -146,30 +159,16 @@ static int judge_slot(struct judge *j, const struct qed_bad_slot *bad, struct vd
     const struct qed_orphan *orphan = proven_orphan(j, bad);
     uint64_t host = j->g->l1_off + 8 * (uint64_t)bad->slot, guest = qed_guest(j->g, bad->slot, 0);
     uint64_t bytes = guest_bytes(j, guest, qed_slot_bytes(j->g)), masked = masked_table(j, bad);
-    bool is_sound = false;
 
-    VD_AT(j->ck, "L1", bad->slot);
-    if (bad->why == QED_L1_ENTRY_SHARED)
-        return judge_shared_slot(j, bad, guest, err);
     if (masked) {
         if (vd_found(j->ck, QED_L1_ENTRY_RESERVED, .host = host, .guest = guest, .guest_bytes = bytes,
                      .found = bad->entry, .expected = masked) == VD_FIX)
             return qed_fix_l1_entry(j->ck, bad->slot, masked, err);
         return 0;
     }
-    if (bad->why == QED_L1_ENTRY_STRADDLES_EOF) {
-        j->walk->tail_is_referenced = true;
-        if (sound_straddler(j, bad, &is_sound, err) < 0)
-            return -1;
-    }
-    if (is_sound) {
-        if (vd_found(j->ck, bad->why, .host = host, .guest = guest, .guest_bytes = bytes, .found = bad->entry,
-                     .level = level_of_growth(j, bad->entry + j->g->table_bytes)) == VD_FIX)
-            return qed_fix_extend(j->ck, bad->entry + j->g->table_bytes, err);
-        return 0;
-    }
-    if (bad->why == QED_L1_ENTRY_OUT_OF_FILE && !orphan)
-        j->past_end = vd_min(j->past_end, bad->entry);
+    /* More of a table that straddles the end would be there with any growth. */
+    if ((bad->why == QED_L1_ENTRY_OUT_OF_FILE || bad->why == QED_L1_ENTRY_STRADDLES_EOF) && !orphan)
+        j->past_end = vd_min(j->past_end, vd_max(bad->entry, j->g->file_end));
     if (vd_found(j->ck, bad->why, .host = host, .guest = guest, .guest_bytes = bytes, .found = bad->entry,
                  .expected = orphan ? orphan->off : VD_NOWHERE,
                  .level = orphan ? VD_LEVEL_SAFE : VD_LEVEL_ALL) == VD_LEAVE)
@@ -179,17 +178,26 @@ static int judge_slot(struct judge *j, const struct qed_bad_slot *bad, struct vd
     return qed_fix_l1_entry(j->ck, bad->slot, orphan ? orphan->off : 0, err);
 }
 
-/* Does its repair make the file longer? Such slots are judged behind all that points past the end. */
-static bool grows_file(const struct qed_bad_slot *bad)
-{
-    return bad->why == QED_L1_ENTRY_SHARED || bad->why == QED_L1_ENTRY_STRADDLES_EOF;
-}
-
+/* Slots whose repair makes the file longer are judged last, behind all that points past its end. */
 static int judge_slots(struct judge *j, bool growing, struct vd_err *err)
 {
     for (size_t i = 0; i < j->walk->bad_slots.n; i++) {
-        if (grows_file(&j->walk->bad_slots.v[i]) == growing &&
-            judge_slot(j, &j->walk->bad_slots.v[i], err) < 0)
+        const struct qed_bad_slot *bad = &j->walk->bad_slots.v[i];
+        bool is_shared = bad->why == QED_L1_ENTRY_SHARED, is_sound = false;
+        int rc;
+
+        if (bad->why == QED_L1_ENTRY_STRADDLES_EOF) {
+            j->walk->tail_is_referenced = true;
+            if (sound_straddler(j, bad, &is_sound, err) < 0)
+                return -1;
+        }
+        if ((is_shared || is_sound) != growing)
+            continue;
+        VD_AT(j->ck, "L1", bad->slot);
+        rc = is_shared  ? judge_shared_slot(j, bad, err)
+             : is_sound ? judge_straddler(j, bad, err)
+                        : judge_slot(j, bad, err);
+        if (rc < 0)
             return -1;
     }
     return 0;
