@@ -7,6 +7,7 @@
 #define VD_INFO_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum vd_info_type { VD_INFO_NUMBER, VD_INFO_BYTES, VD_INFO_OFFSET, VD_INFO_BOOL, VD_INFO_TEXT };

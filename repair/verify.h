@@ -17,7 +17,7 @@ struct vd_verify_input {
     struct BlockDriverState *overlay; /* the image as it will be */
     const struct BlockDriver *drv;
     const struct vd_check_result *before, *after;
-    struct vd_runs *named; /* guest bytes that findings name, also those of the rounds between */
+    struct vd_runs *named;          /* guest bytes that findings name, also those of the rounds between */
     const struct vd_runs *given_up; /* clusters */
     struct vd_budget *budget;
 };

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "formats/finding.h"
 #include "formats/registry.h"
 #include "report/cli.h"
 

@@ -32,7 +32,7 @@ static bool folder_of(const char *path, char folder[PATH_MAX])
     memcpy(folder, path, len);
     folder[len] = '\0';
     if (!len)
-        strcpy(folder, slash ? "/" : ".");
+        snprintf(folder, PATH_MAX, "%s", slash ? "/" : ".");
     return true;
 }
 

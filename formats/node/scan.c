@@ -50,41 +50,43 @@ static void look_ahead(struct scan *s)
     }
 }
 
-static int tell_unread(struct scan *s, struct vd_scan_piece *piece, const struct vd_err *why,
-                       struct vd_err *err)
+/* A stretch of small pieces with one fate: read, or refused for the same first reason. */
+static int tell_stretch(struct scan *s, struct vd_scan_piece *stretch, const struct vd_err *why,
+                        struct vd_err *err)
 {
-    piece->why = why;
-    return s->fn(s->opaque, piece, err);
+    uint32_t len = stretch->len;
+
+    stretch->why = stretch->bytes ? NULL : why;
+    stretch->len = 0;
+    if (!len)
+        return 0;
+    return s->fn(
+        s->opaque,
+        &(struct vd_scan_piece){stretch->table, stretch->at, len, stretch->bytes, false, stretch->why}, err);
 }
 
-/* What a read refused, in small pieces; neighbours that cannot be read are told as one. */
+/* What a read refused, again in small pieces. */
 static int scan_narrow(struct scan *s, const struct vd_scan_table *table, uint64_t at, uint32_t len,
                        struct vd_err *err)
 {
-    struct vd_scan_piece lost = {.table = table, .at = at};
+    struct vd_scan_piece stretch = {.table = table};
     struct vd_err why = VD_ERR_INIT, first = VD_ERR_INIT;
 
     for (uint32_t done = 0; done < len;) {
         uint32_t n = (uint32_t)vd_min(NARROW, len - done);
-        struct vd_scan_piece piece = {.table = table, .at = at + done, .len = n, .bytes = s->buf};
-        bool is_read = bdrv_pread(s->bs, (int64_t)(table->span.off + at + done), n, s->buf, &why) == 0;
+        bool is_read = bdrv_pread(s->bs, (int64_t)(table->span.off + at + done), n, s->buf + done, &why) == 0;
 
-        if (!is_read) {
-            if (!lost.len) {
-                lost.at = at + done;
-                first = why;
-            }
-            lost.len += n;
-        } else {
-            if (lost.len && tell_unread(s, &lost, &first, err) < 0)
+        if (!stretch.len || is_read != (stretch.bytes != NULL)) {
+            if (tell_stretch(s, &stretch, &first, err) < 0)
                 return -1;
-            lost = (struct vd_scan_piece){.table = table};
-            if (s->fn(s->opaque, &piece, err) < 0)
-                return -1;
+            stretch.at = at + done;
+            stretch.bytes = is_read ? s->buf + done : NULL;
+            first = why;
         }
+        stretch.len += n;
         done += n;
     }
-    return lost.len ? tell_unread(s, &lost, &first, err) : 0;
+    return tell_stretch(s, &stretch, &first, err);
 }
 
 /* One piece of one table, alone. */

@@ -82,9 +82,7 @@ static int gather_moves(struct vd_check *ck, struct gather *gather, struct vd_er
     if (!list)
         return vd_fail_memory(err);
     for (size_t i = 0; i < walk->tables.n; i++)
-        list[i] = (struct vd_scan_table){
-            .span = {walk->tables.v[i].off, walk->g.table_bytes}
-        };
+        list[i] = (struct vd_scan_table){.span = qed_table_span(&walk->g, walk->tables.v[i].off)};
     return vd_scan(ck->bs->file, list, walk->tables.n, ck->budget, on_piece, gather, err);
 }
 

@@ -440,10 +440,7 @@ static int gather_references(struct gather *gather, struct vd_err *err)
     if (!list)
         return vd_fail_memory(err);
     for (size_t i = 0; i < tables->n; i++)
-        list[i] = (struct vd_scan_table){
-            .span = {tables->v[i].off, j->g->table_bytes},
-              .cookie = i
-        };
+        list[i] = (struct vd_scan_table){.span = qed_table_span(j->g, tables->v[i].off), .cookie = i};
     return vd_scan(j->ck->bs->file, list, tables->n, j->ck->budget, on_piece, gather, err);
 }
 

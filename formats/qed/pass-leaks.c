@@ -37,9 +37,9 @@ static int only_empty_slot(struct leaks *l, const struct qed_orphan *orphan, int
     unsigned empty = 0;
 
     *slot = -1;
-    /* After other damage the orphan may belong to what was damaged, and not to the slot that happens to be
-     * empty. */
-    if (l->ck->flags & VD_SAW_CORRUPTION)
+    /* After other damage, now or in an earlier repair, the orphan may belong to what was damaged, and not to
+     * the slot that happens to be empty. */
+    if ((l->ck->flags & VD_SAW_CORRUPTION) || l->ck->kept_leaks)
         return 0;
     for (uint64_t first = 0; first < n && empty < 2; first += 512) {
         uint64_t k = vd_min(512, n - first);

@@ -107,6 +107,13 @@ enum qed_entry_kind {
 enum qed_entry_kind qed_l1_entry_kind(const struct qed_geometry *g, uint64_t entry);
 enum qed_entry_kind qed_l2_entry_kind(const struct qed_geometry *g, uint64_t entry);
 
+/* The bytes of a table in the file, where its last cluster may lack less than a sector: what is missing reads
+ * as zeroes, and is not to be scanned. */
+static inline struct vd_span qed_table_span(const struct qed_geometry *g, uint64_t off)
+{
+    return (struct vd_span){off, vd_min(g->table_bytes, vd_align_down(g->file_size - off, 8))};
+}
+
 static inline uint64_t qed_slot_bytes(const struct qed_geometry *g)
 {
     return (uint64_t)1 << g->l1_shift;

@@ -243,14 +243,9 @@ static int claim_tables(struct l1_scan *scan, struct vd_err *err)
 static int walk_l1(struct vd_check *ck, struct qed_walk *walk, uint64_t image_size, struct vd_err *err)
 {
     struct l1_scan scan = {.ck = ck, .walk = walk, .image_size = image_size};
-    struct vd_scan_table table = {
-        .span = {walk->g.l1_off, walk->g.table_bytes}
-    };
-    int rc;
+    struct vd_scan_table table = {.span = qed_table_span(&walk->g, walk->g.l1_off)};
+    int rc = vd_scan(ck->bs->file, &table, 1, ck->budget, on_l1_piece, &scan, err);
 
-    /* A last cluster that lacks less than a sector: what is missing reads as zeroes. */
-    table.span.len = vd_min(table.span.len, vd_align_down(walk->g.file_size - walk->g.l1_off, 8));
-    rc = vd_scan(ck->bs->file, &table, 1, ck->budget, on_l1_piece, &scan, err);
     if (rc == 0)
         rc = settle_tables(&scan, err);
     if (rc == 0)
@@ -278,7 +273,9 @@ static void look_at_guest_end(struct l2_scan *scan, struct qed_table *table, con
     if (base + n <= scan->image_clusters && scan->walk->max_guest >= (base + n) << g->cluster_bits)
         return;
     for (uint32_t i = n; i > 0; i--) {
-        if (qed_l2_entry_kind(g, entry[i - 1]) != QED_ENTRY_GOOD)
+        enum qed_entry_kind kind = qed_l2_entry_kind(g, entry[i - 1]);
+
+        if (kind != QED_ENTRY_GOOD && kind != QED_ENTRY_PARTIAL)
             continue;
         scan->walk->max_guest = vd_max(scan->walk->max_guest, (base + i) << g->cluster_bits);
         if (base + i <= scan->image_clusters)
@@ -341,13 +338,8 @@ static int walk_l2(struct vd_check *ck, struct qed_walk *walk, uint64_t image_si
     list = calloc(walk->tables.n, sizeof(*list));
     if (!list)
         return vd_fail_memory(err);
-    for (size_t i = 0; i < walk->tables.n; i++) {
-        list[i] = (struct vd_scan_table){
-            .span = {walk->tables.v[i].off, g->table_bytes},
-              .cookie = i
-        };
-        list[i].span.len = vd_min(list[i].span.len, vd_align_down(g->file_size - list[i].span.off, 8));
-    }
+    for (size_t i = 0; i < walk->tables.n; i++)
+        list[i] = (struct vd_scan_table){.span = qed_table_span(g, walk->tables.v[i].off), .cookie = i};
     return vd_scan(ck->bs->file, list, walk->tables.n, ck->budget, on_l2_piece, &scan, err);
 }
 

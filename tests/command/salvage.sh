@@ -1,0 +1,187 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# salvage: all that can be read, into a new and clean image; what is lost is listed and stands as zeroes.
+# shellcheck source=functions.sh
+. "${srcdir:-$(dirname "$0")/../..}/tests/command/functions.sh"
+
+sample a.qed 512M
+cp a.qed before
+
+# ---- of a clean image: everything
+vd salvage a.qed out.raw
+expect 0
+silent err
+says out 'out.raw'
+says out '512 MiB'
+says out '192 KiB'
+[ "$(size_of out.raw)" -eq $((512 * 1024 ** 2)) ] || fail "size"
+[ "$(stat -c %b out.raw)" -lt 2048 ] || fail "holes were filled"
+vd io -f raw -r -q -c 'read -P 1 0 64k' -c 'read -P 2 64k 64k' -c 'read -P 3 256M 64k' -c 'read -P 0 128k 1M' out.raw
+expect 0
+vd salvage -O qed a.qed out.qed
+expect 0
+vd out.qed
+expect 0
+vd io -r -q -c 'read -P 1 0 64k' -c 'read -P 2 64k 64k' -c 'read -P 3 256M 64k' -c 'read -P 0 128k 1M' out.qed
+expect 0
+[ "$(size_of out.qed)" -eq "$(size_of a.qed)" ] || fail "zeroes were allocated"
+same a.qed before
+vd salvage -q a.qed quiet.raw
+expect 0
+silent out
+rm -f ./*.raw
+
+# ---- nothing that is there is written over
+echo precious >there
+vd salvage a.qed there
+expect 8
+says err there
+says err 'File exists'
+[ "$(cat there)" = precious ] || fail "written over"
+vd salvage a.qed a.qed
+expect 8
+same a.qed before
+vd salvage a.qed nosuch/out
+expect 8
+says err 'nosuch/out'
+mkfifo fifo
+vd salvage a.qed fifo
+expect 8
+vd salvage nosuch out.raw
+expect 8
+says err nosuch
+[ ! -e out.raw ] || fail "an output without an input"
+
+# ---- what cannot be read is lost, named, and zero; the list of it stands beside the copy
+out_of_file a.qed d.qed
+cp d.qed before
+vd salvage d.qed out.raw
+expect 4
+says out '64 KiB lost'
+says out 'lost: 64 KiB at 0x10000'
+says out '0x60008'
+says out 'out.raw.vdcheck-lost'
+vd io -f raw -r -q -c 'read -P 1 0 64k' -c 'read -P 0 64k 64k' -c 'read -P 3 256M 64k' out.raw
+expect 0
+same d.qed before
+holds "the list of what was lost names it" grep -q 10000 out.raw.vdcheck-lost
+rm out.raw*
+vd salvage --output=json -O qed d.qed out.qed2
+expect 4
+says out '"lost_bytes": 65536'
+says out '"guest_offset": 65536'
+vd out.qed2
+expect 0
+
+# a whole table
+cp a.qed t.qed
+poke t.qed $L1 0x7fff0000
+vd salvage t.qed out.raw
+expect 4
+says out '512 MiB lost'
+rm out.raw*
+
+# many ranges: twenty for people, all of them on demand and in JSON
+"$VDCHECK" create -f qed m.qed 1G
+"$VDCHECK" io -q -c 'write -P 1 0 100M' m.qed
+table=$(peek m.qed $L1)
+for ((i = 0; i < 50; i++)); do
+    poke m.qed $((table + 16 * i)) 0x7fff0000
+done
+vd salvage m.qed out.raw
+expect 4
+[ "$(grep -c '  lost: ' "$told/out")" -eq 20 ] || fail "not twenty ranges"
+says out '30 ranges more'
+rm out.raw*
+vd salvage -v m.qed out.raw
+[ "$(grep -c '  lost: ' "$told/out")" -eq 50 ] || fail "--verbose does not list all"
+rm out.raw*
+vd salvage --output=json m.qed out.raw
+[ "$(grep -c '"guest_offset"' "$told/out")" -eq 50 ] || fail "JSON does not list all"
+rm out.raw*
+
+vd salvage a.qed sound.raw
+
+# ---- a header that is broken: read through the repair that is proven, or through a guess that is called one
+cp a.qed h.qed
+poke h.qed 12 0x1000 4
+cp h.qed before
+vd salvage h.qed out.raw
+expect 0
+same h.qed before
+lacks out guess
+cmp -s out.raw sound.raw || fail "not the guest's data"
+rm out.raw*
+cp a.qed g.qed
+poke g.qed 0 0 1
+vd salvage g.qed out.raw
+[ "$status" -eq 0 ] || [ "$status" -eq 4 ] || [ "$status" -eq 8 ] || fail "status $status"
+if [ -e out.raw ]; then
+    says out guess
+    cmp -s out.raw sound.raw || fail "not the guest's data"
+    rm out.raw*
+fi
+truncate -s 40 s.qed
+printf 'QED\0' | dd of=s.qed conv=notrunc status=none
+vd salvage s.qed out.raw
+expect 8
+says err s.qed
+[ ! -e out.raw ] || fail "an output without anything in it"
+
+# ---- shared clusters and a flag cost nothing
+shared a.qed sh.qed
+poke sh.qed 16 2
+vd salvage sh.qed out.raw
+expect 0
+vd io -f raw -r -q -c 'read -P 1 0 128k' out.raw
+expect 0
+rm out.raw*
+
+# ---- with its base, whose data is the guest's as well; without it, what the image itself holds, and that is said
+"$VDCHECK" create -f qed -b a.qed -F qed o.qed 512M
+"$VDCHECK" io -q -c 'write -P 9 0 4k' o.qed
+vd salvage o.qed out.raw
+expect 0
+vd io -f raw -r -q -c 'read -P 9 0 4k' -c 'read -P 1 4k 60k' -c 'read -P 3 256M 64k' out.raw
+expect 0
+rm out.raw*
+mkdir away
+mv a.qed away/
+vd salvage o.qed out.raw
+[ "$status" -eq 4 ] || fail "the base is missing, and the copy is called whole"
+cat "$told/out" >>"$told/err"
+says err a.qed
+rm -f out.raw*
+mv away/a.qed .
+mkdir over
+"$VDCHECK" create -f qed -b ../a.qed -F qed over/o.qed 512M
+vd salvage over/o.qed out.raw
+[ "$status" -eq 4 ] || fail "the base is refused, and the copy is called whole"
+rm -f out.raw*
+vd salvage --allow=. over/o.qed out.raw
+expect 0
+cmp -s out.raw sound.raw || fail "not the guest's data"
+rm -f out.raw*
+
+# ---- raw to raw, and an image without a byte
+vd salvage -f raw a.qed out.raw
+expect 0
+same a.qed out.raw
+rm out.raw*
+"$VDCHECK" create -f qed z.qed 0
+vd salvage z.qed out.raw
+expect 0
+[ "$(size_of out.raw)" -eq 0 ] || fail "size"
+rm out.raw*
+
+# ---- a full disk
+if [ "$(id -u)" -eq 0 ] && mkdir small && mount -t tmpfs -o size=100k none small 2>/dev/null; then
+    clean_up_more() { umount -l "$scratch/work/small" 2>/dev/null; }
+    vd salvage a.qed small/out.raw
+    expect 8
+    says err 'No space left'
+    [ ! -e small/out.raw ] || fail "half a copy is left behind, and looks whole"
+else
+    skip_part "no small file system without root"
+fi
+finish

@@ -1,0 +1,204 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Where the undo file goes: beside the image, elsewhere by --undo-file, or nowhere to stay; and what happens where it
+# cannot be written.
+# shellcheck source=functions.sh
+. "${srcdir:-$(dirname "$0")/../..}/tests/command/functions.sh"
+
+sample clean.qed
+mkdir images undo
+
+# ---- elsewhere: nothing is left beside the image
+leaking clean.qed images/a.qed
+cp images/a.qed before
+vd --repair --undo-file=undo/a images/a.qed
+expect 1
+says out 'undo/a'
+holds "the undo file is where it was wanted" [ -s undo/a ]
+[ "$(ls images)" = a.qed ] || fail "something is left beside the image: $(ls images)"
+cp images/a.qed after
+vd undo images/a.qed
+expect 8                 # not known from here, and said so
+same images/a.qed after
+vd undo --undo-file=undo/a images/a.qed
+expect 0
+same images/a.qed before
+leaking clean.qed images/b.qed
+cp images/b.qed before
+vd --repair --undo-file=undo/b images/b.qed
+vd undo undo/b           # it knows its image
+expect 0
+same images/b.qed before
+
+# ---- an undo file that is there is not overwritten, whatever it is
+leaking clean.qed images/c.qed
+cp images/c.qed before
+cp undo/a kept
+vd --repair --undo-file=undo/a images/c.qed
+expect 12
+says out 'undo/a'
+says out 'File exists'
+same undo/a kept
+same images/c.qed before
+[ ! -e images/c.qed.vdcheck-stub ] || fail "a stub is left"
+vd --repair --undo-file=nosuch/x images/c.qed
+expect 12
+says out 'nosuch'
+says out 'No such file or directory'
+same images/c.qed before
+vd --repair --undo-file=undo images/c.qed
+expect 12
+same images/c.qed before
+vd --repair --undo-file=images/c.qed images/c.qed
+expect 12
+same images/c.qed before
+ln -s "$scratch/work/through" undo/link
+vd --repair --undo-file=undo/link images/c.qed
+expect 12
+same images/c.qed before
+holds_not "a symbolic link was followed" [ -e through ]
+
+# ---- none to stay
+leaking clean.qed images/d.qed
+vd --repair --no-undo-file images/d.qed
+expect 1
+[ ! -e images/d.qed.vdcheck-undo ] || fail "an undo file stayed"
+leaking clean.qed images/d.qed
+vd --repair --no-undo-file --undo-file=undo/d images/d.qed
+expect 1
+[[ ! -e undo/d && ! -e images/d.qed.vdcheck-undo ]] || fail "an undo file stayed"
+
+# ---- an interrupted repair is found through the stub, while the undo file lies elsewhere
+leaking clean.qed images/e.qed
+cp images/e.qed before
+vd --repair --undo-file=undo/e --fault=write:cut=1 images/e.qed
+holds "the stub is there while the repair is not done" [ -e images/e.qed.vdcheck-stub ]
+vd images/e.qed
+[ $((status & 4)) -eq 4 ] || fail "an unfinished repair goes unnoticed"
+says out 'image.repair-unfinished'
+cp images/e.qed half
+cp images/e.qed.vdcheck-stub half-stub
+cp undo/e half-undo
+vd undo images/e.qed
+expect 0
+same images/e.qed before
+[ "$(echo images/e.qed*)" = images/e.qed ] || fail "the stub stays after undo"
+cp half images/e.qed
+cp half-stub images/e.qed.vdcheck-stub
+cp half-undo undo/e
+vd --repair images/e.qed
+[ "$status" -eq 0 ] || [ "$status" -eq 1 ] || fail "the unfinished repair was not finished"
+vd images/e.qed
+expect 0
+[ ! -e images/e.qed.vdcheck-stub ] || fail "the stub stays after the repair was finished"
+vd undo --undo-file=undo/e images/e.qed
+expect 0
+same images/e.qed before
+
+# the same, beside the image
+leaking clean.qed images/f.qed
+cp images/f.qed before
+vd --repair --fault=write:cut=1 images/f.qed
+vd images/f.qed
+says out 'image.repair-unfinished'
+[ $((status & 4)) -eq 4 ] || fail "an unfinished repair goes unnoticed"
+vd --output=json images/f.qed
+says out '"status": "dirty"'
+vd info images/f.qed
+expect 0
+vd map images/f.qed
+expect 0
+vd undo images/f.qed
+expect 0
+same images/f.qed before
+
+# a stub that names what is no undo file, or nothing
+leaking clean.qed images/g.qed
+cp images/g.qed before
+for text in '' nosuch "$scratch/work/clean.qed" /dev/null /dev/zero; do
+    printf %s "$text" >images/g.qed.vdcheck-stub
+    vd images/g.qed
+    [ "$status" -eq 4 ] || [ "$status" -eq 8 ] || fail "status $status for a stub that names '$text'"
+    same images/g.qed before
+done
+rm images/g.qed.vdcheck-stub
+
+# ---- a folder that cannot be written: refused before the first write, and --undo-file helps
+if can_be_nobody; then
+    mkdir shut
+    leaking clean.qed shut/h.qed
+    cp shut/h.qed before
+    chmod 666 shut/h.qed
+    chmod 555 shut
+    chmod 777 undo
+    run as_nobody "$VDCHECK" --repair shut/h.qed
+    expect 12
+    says out 'h.qed.vdcheck-undo'
+    says out 'Permission denied'
+    same shut/h.qed before
+    says out '--undo-file'
+    run as_nobody "$VDCHECK" --repair --undo-file=undo/h shut/h.qed
+    expect 1
+    run as_nobody "$VDCHECK" shut/h.qed
+    expect 0
+    run as_nobody "$VDCHECK" undo --undo-file=undo/h shut/h.qed
+    expect 0
+    same shut/h.qed before
+    run as_nobody "$VDCHECK" --repair --dry-run shut/h.qed
+    expect 4
+else
+    skip_part "no setpriv to give up root's rights with"
+fi
+
+# ---- a full disk: refused, and the image as it was
+if [ "$(id -u)" -eq 0 ] && mkdir small && mount -t tmpfs -o size=2m none small 2>/dev/null; then
+    clean_up_more() { umount -l "$scratch/work/small" 2>/dev/null; }
+    for room in 0 4k 40k 80k 120k; do
+        for kind in shared leaking; do
+            $kind clean.qed small/i.qed
+            cp small/i.qed before
+            [ "$room" = 0 ] || head -c "$room" /dev/zero >small/room
+            cat /dev/zero >small/rest 2>/dev/null
+            rm -f small/room
+            vd --repair small/i.qed
+            says out 'i.qed'
+            if [ $kind = shared ]; then
+                expect 12
+                matches out 'No space left on device'
+            else
+                expect 4      # space is all that is lost, and the undo file could not keep what would be cut off
+                says out 'no room'
+            fi
+            same small/i.qed before
+            [ "$(ls small)" = "$(printf 'i.qed\nrest')" ] || fail "files were left behind: $(ls small)"
+            vd small/i.qed
+            expect 4
+            vd --repair --undo-file="undo/$kind-$room" small/i.qed
+            [ "$status" -ge 8 ] && same small/i.qed before
+            rm -f small/*
+        done
+    done
+    # where only the tail's bytes do not fit, the tail stays and the finding says why
+    sample small/j.qed
+    head -c 400k /dev/urandom >>small/j.qed
+    poke small/j.qed 16 2
+    cp small/j.qed before
+    dd if=/dev/zero of=small/rest bs=1k count=$(($(stat -f -c '%a * %S / 1024' small) - 1200)) status=none
+    vd --repair small/j.qed
+    [ "$status" -eq 4 ] || [ "$status" -eq 12 ] || [ "$status" -eq 1 ] || fail "status $status"
+    vd small/j.qed
+    lacks out corruption
+    vd io -r -q -c 'read -P 1 0 64k' -c 'read -P 3 256M 64k' small/j.qed
+    expect 0
+else
+    skip_part "no small file system without root"
+fi
+
+# ---- a limit on the size of files counts like a full disk
+shared clean.qed images/k.qed
+cp images/k.qed before
+run bash -c 'ulimit -f 8; exec "$VDCHECK" --repair images/k.qed'
+expect 12
+same images/k.qed before
+[ ! -e images/k.qed.vdcheck-undo ] || fail "a useless undo file is left"
+finish
