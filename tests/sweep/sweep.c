@@ -360,7 +360,7 @@ void sweep_must_read_same(struct sweep_guest *before, struct sweep_guest *after,
     while (i < before->grains.n || k < after->grains.n) {
         uint64_t old = i < before->grains.n ? x[i].guest : UINT64_MAX;
         uint64_t new = k < after->grains.n ? y[k].guest : UINT64_MAX, at = vd_min(old, new);
-        bool is_same = old == new && x[i].hash == y[k].hash;
+        bool is_same = old == new &&x[i].hash == y[k].hash;
 
         sweep_must(is_same || !overlaps(&unnamed, at, 1),
                    "guest bytes at %#" PRIx64 " read otherwise, and no finding names them", at);

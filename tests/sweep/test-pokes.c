@@ -17,10 +17,10 @@
 #include "tests/unit/unit.h"
 
 enum {
-    SAMPLE_BYTES = 28,  /* poked bytes of each image, in a short run */
-    SAMPLE_MIXES = 24,  /* mixes of wrong entries of each image, in a short run */
-    LONG_MIXES = 2000,  /* the same in a long run */
-    ZEROES_POKED = 4,   /* entries of each table that are 0 and poked all the same */
+    SAMPLE_BYTES = 28, /* poked bytes of each image, in a short run */
+    SAMPLE_MIXES = 24, /* mixes of wrong entries of each image, in a short run */
+    LONG_MIXES = 2000, /* the same in a long run */
+    ZEROES_POKED = 4,  /* entries of each table that are 0 and poked all the same */
     BACKING_BYTES = 1 << 20,
 };
 
@@ -137,8 +137,8 @@ static void drop_subject(struct subject *s)
 
 /* ---- what holds for every damaged image */
 
-/* Nobody could get to a place before that decides what could not be read, or that lies behind what was the end
- * of the file. */
+/* Nobody could get to a place before that decides what could not be read, or that lies behind what was the
+ * end of the file. */
 static bool was_out_of_reach(const struct vd_place *place, struct sweep_guest *old, uint64_t old_length)
 {
     return place->host >= old_length ||
@@ -159,9 +159,10 @@ static void must_not_be_worse(const struct sweep_report *before, const struct sw
         const struct vd_group *group = ledger->groups.v[i];
 
         for (size_t k = 0; group->severity == VD_CORRUPTION && k < group->places.n; k++)
-            sweep_must(vd_ledger_has_place(before->ledger, VD_CORRUPTION, vd_place_key(&group->places.v[k])) ||
-                           was_out_of_reach(&group->places.v[k], old, old_length),
-                       "corruption that is new: %s", sweep_findings(ledger));
+            sweep_must(
+                vd_ledger_has_place(before->ledger, VD_CORRUPTION, vd_place_key(&group->places.v[k])) ||
+                    was_out_of_reach(&group->places.v[k], old, old_length),
+                "corruption that is new: %s", sweep_findings(ledger));
     }
 }
 
@@ -229,8 +230,8 @@ static void judge_level(const struct sweep_image *damaged, const struct sweep_re
     if (repair.work.has_changes) {
         sweep_journal(&repair);
         sweep_must_be_same(repaired.file, damaged->file, "before the commit");
-        sweep_must(repair.work.writes || bdrv_getlength(repaired.file, &err) !=
-                                             bdrv_getlength(repair.work.overlay, &err),
+        sweep_must(repair.work.writes ||
+                       bdrv_getlength(repaired.file, &err) != bdrv_getlength(repair.work.overlay, &err),
                    "a repair that changes nothing; found: %s", sweep_findings(before->ledger));
         sweep_commit(&repair);
         sweep_must(sweep_check(&repaired, &after, &err) == 0, "check after repair: %s", err.story);
@@ -250,10 +251,19 @@ static void judge_level(const struct sweep_image *damaged, const struct sweep_re
 extern sigjmp_buf sweep_dev_jump;
 static void judge_damage(const struct subject *s, const struct sweep_image *damaged)
 {
-    if (sigsetjmp(sweep_dev_jump, 0)) return;
+    if (sigsetjmp(sweep_dev_jump, 0))
+        return;
     const char *only = getenv("SWEEP_ONLY"); /*DEV*/
-    if (only) { if (!strstr(sweep_case_name(), only)) return;
-        size_t len; const uint8_t *b = vd_memory_bytes(damaged->file, &len); FILE *f = fopen("/tmp/dump.qed", "wb"); fwrite(b, 1, len, f); fclose(f); fprintf(stderr, "dumped %s\n", sweep_case_name()); }
+    if (only) {
+        if (!strstr(sweep_case_name(), only))
+            return;
+        size_t len;
+        const uint8_t *b = vd_memory_bytes(damaged->file, &len);
+        FILE *f = fopen("/tmp/dump.qed", "wb");
+        fwrite(b, 1, len, f);
+        fclose(f);
+        fprintf(stderr, "dumped %s\n", sweep_case_name());
+    }
 
     struct sweep_report before;
     struct sweep_guest old = {0};
@@ -316,8 +326,8 @@ START_TEST(a_wrong_byte_of_metadata_is_survived_repaired_and_taken_back)
             poke_offset(&s, poked_offset(&s, k));
     else
         for (unsigned i = 0; i < SAMPLE_BYTES; i++)
-            poke_offset(&s, poked_offset(&s, i % 2 ? sweep_below(&random, n)
-                                                   : sweep_below(&random, HEADER_BYTES)));
+            poke_offset(
+                &s, poked_offset(&s, i % 2 ? sweep_below(&random, n) : sweep_below(&random, HEADER_BYTES)));
     drop_subject(&s);
 }
 END_TEST
@@ -406,7 +416,8 @@ static void mix(const struct subject *s, uint64_t seed)
 START_TEST(a_mix_of_wrong_entries_is_survived_repaired_and_taken_back)
 {
     struct subject s = make_subject(&shapes[_i]);
-    uint64_t seed = sweep_seed(0x313) + 100000 * (uint64_t)_i, n = sweep_is_long() ? LONG_MIXES : SAMPLE_MIXES;
+    uint64_t seed = sweep_seed(0x313) + 100000 * (uint64_t)_i,
+             n = sweep_is_long() ? LONG_MIXES : SAMPLE_MIXES;
 
     for (uint64_t i = 0; i < n; i++)
         mix(&s, seed + i);
