@@ -74,21 +74,50 @@ static int copy_bytes(struct copy *c, uint64_t guest, uint64_t bytes, uint64_t s
     return 0;
 }
 
+/* What is known of the guest's bytes without reading them, asked down the backing chain. Where a base cannot
+ * tell, reading will. */
+static int ask_status(struct BlockDriverState *bs, uint64_t at, uint64_t bytes, uint64_t *n,
+                      struct vd_err *err)
+{
+    int64_t pnum = 0;
+    int status = bdrv_block_status(bs, (int64_t)at, (int64_t)bytes, &pnum, NULL, err);
+    uint64_t below = bs->backing ? (uint64_t)bs->backing->total_bytes : 0;
+    struct vd_err ignored = VD_ERR_INIT;
+
+    *n = (uint64_t)pnum;
+    if (status < 0 || (status & (BDRV_BLOCK_ALLOCATED | BDRV_BLOCK_ZERO)) || !bs->backing)
+        return status;
+    if (at >= below)
+        return BDRV_BLOCK_ZERO;
+    status = ask_status(bs->backing, at, vd_min(*n, below - at), n, &ignored);
+    if (status < 0)
+        *n = vd_min((uint64_t)pnum, PIECE);
+    return status < 0 ? 0 : status;
+}
+
+static bool lacks_base(struct BlockDriverState *bs, int status)
+{
+    return !(status & (BDRV_BLOCK_ALLOCATED | BDRV_BLOCK_ZERO)) && bs->backing_file && !bs->backing;
+}
+
 static int copy_all(struct copy *c, struct vd_budget *budget, struct vd_err *err)
 {
     uint64_t size = c->answer->size;
 
     for (uint64_t at = 0; at < size;) {
         struct vd_err why = VD_ERR_INIT;
-        int64_t pnum = 0;
-        int status = bdrv_block_status(c->from, (int64_t)at, (int64_t)(size - at), &pnum, NULL, &why);
-        uint64_t n = (uint64_t)pnum;
+        uint64_t n = 0;
+        int status = ask_status(c->from, at, size - at, &n, &why);
 
         if (vd_budget_go_on(budget, err) < 0)
             return -1;
         vd_budget_progress(budget, "copied MiB", at >> 20, size >> 20);
         if (status < 0) {
             n = vd_min(c->unit - at % c->unit, size - at);
+            if (note_lost(c, at, n, &why, err) < 0)
+                return -1;
+        } else if (lacks_base(c->from, status)) {
+            vd_fail(&why, VD_ERR_IO, 0, "the backing file could not be opened");
             if (note_lost(c, at, n, &why, err) < 0)
                 return -1;
         } else if (!(status & BDRV_BLOCK_ZERO)) {

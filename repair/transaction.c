@@ -108,6 +108,20 @@ static bool has_something_to_fix(const struct vd_ledger *ledger, enum vd_level l
     return false;
 }
 
+/* Where no round is needed to see that nothing can be done, the plan is asked for its reasons all the same.
+ */
+static void say_why_left(struct vd_work *work, struct vd_plan *plan)
+{
+    struct vd_ledger *ledger = work->before.ledger;
+    struct vd_check ck = {.flags = ledger->flags, .map_is_incomplete = work->before.map_is_incomplete};
+
+    for (size_t i = 0; i < ledger->groups.n; i++) {
+        struct vd_group *group = ledger->groups.v[i];
+
+        (void)vd_plan_decide(plan, &ck, group->kind, group->severity, group->level, &group->reason);
+    }
+}
+
 static int verify(struct vd_work *work, const struct vd_transaction_options *opts,
                   const struct vd_ledger *seen, struct vd_err *err)
 {
@@ -140,8 +154,11 @@ int vd_work_prepare(struct vd_work *work, const struct vd_transaction_options *o
     if (check(work, work->file, opts, NULL, &plan, NULL, &work->before, err) < 0)
         return -1;
     plan.flags |= work->before.ledger->flags;
-    if (!has_something_to_fix(work->before.ledger, plan.level))
+    if (!has_something_to_fix(work->before.ledger, plan.level)) {
+        if (plan.level)
+            say_why_left(work, &plan);
         return 0;
+    }
     seen = vd_ledger_new();
     if (!seen)
         return vd_fail_memory(err);
@@ -173,7 +190,10 @@ int vd_work_write_journal(struct vd_work *work, struct vd_journal *journal, stru
 
 int vd_work_apply(struct vd_work *work, struct vd_err *err)
 {
-    return vd_journal_roll_forward(work->journal, work->file, err);
+    if (vd_journal_roll_forward(work->journal, work->file, err) < 0)
+        return -1;
+    work->is_applied = true;
+    return 0;
 }
 
 /* ---- what was fixed */
@@ -272,6 +292,8 @@ int vd_work_settle(struct vd_work *work, struct vd_err *err)
         return -1;
     if (work->is_unfinished)
         settle_finished(before);
+    if (!work->is_applied)
+        return 0;
     /* Where no walk was possible before there is one now. */
     if (!work->before.map) {
         work->before.map = work->after.map;

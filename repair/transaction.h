@@ -28,6 +28,7 @@ struct vd_work {
     bool has_evidence; /* what is leaked still is kept, for it may be somebody's data */
     struct vd_journal *journal;
     uint64_t writes, bytes_written;
+    bool is_applied; /* the image is as `after` says; else it is as it was */
 };
 
 struct vd_transaction_options {

@@ -9,8 +9,8 @@
 
 enum {
     MOST_FILES = 10000,
-    MOST_GAP =
-        16, /* names that people may have deleted in a row; more would make every check look for them */
+    /* Names in a row that people may have deleted. Every check looks for so many that are not there. */
+    MOST_GAP = 16,
     MOST_PATH = 4096,
 };
 

@@ -168,6 +168,17 @@ static void say_place(FILE *f, const struct vd_place *place, enum vd_severity se
         say_guest(f, "shared with", place->other_guest, place->guest_bytes);
 }
 
+/* A row that names its level need not say it beside the level. */
+static const char *repair_text(const struct vd_group *group)
+{
+    static const char prefix[] = "at level all ";
+    const char *text = group->kind->repair;
+
+    return strncmp(text, prefix, sizeof(prefix) - 1) == 0 && group->level == VD_LEVEL_ALL
+               ? text + sizeof(prefix) - 1
+               : text;
+}
+
 static void say_fate(FILE *f, const struct vd_image_report *r, const struct vd_group *group)
 {
     bool all = group->fixed == group->count;
@@ -177,15 +188,15 @@ static void say_fate(FILE *f, const struct vd_image_report *r, const struct vd_g
                 r->dry_run ? "would be gone" : "gone", group->fixed, group->count);
     else if (r->level && group->fixed && !r->dry_run)
         fprintf(f, "      done: %" PRIu64 " of %" PRIu64 " (%s)\n", group->fixed, group->count,
-                group->kind->repair);
+                repair_text(group));
     else if (r->level && group->fixed)
         fprintf(f, "      would be repaired: %" PRIu64 " of %" PRIu64 " (%s)\n", group->fixed, group->count,
-                group->kind->repair);
+                repair_text(group));
     else if (group->level == VD_LEVEL_NONE)
         fprintf(f, "      repair: %s%s\n", group->kind->level == VD_LEVEL_NONE ? "" : "not here; ",
-                group->kind->repair);
+                repair_text(group));
     else
-        fprintf(f, "      repair (level %s): %s\n", vd_level_name(group->level), group->kind->repair);
+        fprintf(f, "      repair (level %s): %s\n", vd_level_name(group->level), repair_text(group));
     if (r->level && !all && group->reason)
         fprintf(f, "      left: %s\n", group->reason);
 }
@@ -268,7 +279,8 @@ static void say_next(FILE *f, const struct vd_image_report *r, const char *path)
     const char *level = r->level == VD_LEVEL_ALL ? "=all" : r->level == VD_LEVEL_LEAKS ? "=leaks" : "";
 
     fputc('\n', f);
-    if (r->out->was_repaired && !r->dry_run && r->out->undo_file)
+    /* Of a chain only the image that was named can take the repair back, of all files. */
+    if (r->out->was_repaired && !r->dry_run && r->out->undo_file && !r->out->is_backing)
         say_way_back(f, r, path);
     if (r->dry_run && r->is_verified)
         fputs("  dry run: the repair was worked out and verified; nothing was written\n", f);

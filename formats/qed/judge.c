@@ -71,6 +71,16 @@ static bool orphan_fits(const struct judge *j, const struct qed_orphan *orphan, 
     return qed_guest(j->g, slot, orphan->last) < j->image_size;
 }
 
+/* Is every cluster that nobody names part of this orphan, and every table a table? Else something else is
+ * lost, too, and the orphan may be its. */
+static bool explains_all(const struct judge *j, const struct qed_orphan *orphan)
+{
+    for (size_t i = 0; i < j->walk->tables.n; i++)
+        if (qed_is_mass_damage(j->walk->tables.v[i].bad, j->walk->tables.v[i].used))
+            return false;
+    return vd_runs_total(j->free_clusters) == (j->g->table_bytes >> j->g->cluster_bits) + orphan->targets;
+}
+
 /* The one orphan that proves itself for this bad slot, or NULL. */
 static const struct qed_orphan *proven_orphan(const struct judge *j, const struct qed_bad_slot *bad)
 {
@@ -78,7 +88,7 @@ static const struct qed_orphan *proven_orphan(const struct judge *j, const struc
 
     if (bad->why == QED_L1_ENTRY_SHARED || j->walk->bad_slots_n != 1 || orphans->n != 1 ||
         !orphans->is_complete || !orphans->are_distinct || j->ck->map_is_incomplete ||
-        !orphan_fits(j, &orphans->v[0], bad->slot))
+        !orphan_fits(j, &orphans->v[0], bad->slot) || !explains_all(j, &orphans->v[0]))
         return NULL;
     orphans->v[0].is_proven = true;
     return &orphans->v[0];

@@ -237,6 +237,40 @@ START_TEST(a_check_that_ends_early_still_tells_what_it_found)
 }
 END_TEST
 
+static int see_clean_slate(struct BlockDriverState *bs, struct vd_check *ck, int fix, struct vd_err *err)
+{
+    (void)bs;
+    (void)fix;
+    (void)err;
+    ck_assert(!ck->map_is_incomplete);
+    ck_assert_uint_eq(ck->corruptions_left, 0);
+    ck_assert_uint_eq(ck->flags, 0);
+    return 0;
+}
+
+/* What is wrong with the step to the backing file says nothing of this file's own tables. */
+START_TEST(a_missing_base_leaves_the_map_complete)
+{
+    struct BlockDriverState overlay = {.backing_file = (char *)"base.raw", .backing_file_len = 8};
+    static const enum vd_chain_end ends[] = {VD_CHAIN_MISSING, VD_CHAIN_REFUSED, VD_CHAIN_LOOP};
+    static const char *const ids[] = {"image.backing-missing", "image.reference-refused",
+                                      "image.backing-loop"};
+
+    for (size_t i = 0; i < 3; i++) {
+        const struct vd_chain_link link = {.bs = &overlay, .backing_size = -1, .end = ends[i], .why = "gone"};
+        struct vd_check_result result;
+        struct vd_err err;
+
+        must(run(see_clean_slate, OPTIONS(.link = &link, .whole_chain = true), &result, &err), &err);
+        ck_assert_uint_eq(result.ledger->groups.n, 1);
+        ck_assert_str_eq(result.ledger->groups.v[0]->kind->id, ids[i]);
+        ck_assert_int_eq(result.ledger->groups.v[0]->severity, i < 2 ? VD_ERROR : VD_CORRUPTION);
+        ck_assert(!result.map_is_incomplete);
+        vd_check_result_free(&result);
+    }
+}
+END_TEST
+
 /* ---- the where-am-I stack */
 
 static void deeper(struct vd_check *ck)
@@ -559,7 +593,8 @@ END_TEST
 UNIT_TESTS("check", a_check_leaves_everything_and_counts_it, the_plan_decides_and_its_reason_is_kept,
            what_cannot_be_read_leaves_the_map_incomplete, mass_damage_raises_every_level_to_all,
            a_header_in_doubt_leaves_no_level_to_anything, what_earlier_rounds_and_repairs_left_is_handed_on,
-           a_check_that_ends_early_still_tells_what_it_found, a_finding_knows_where_the_driver_was,
-           claims_go_to_the_map_of_the_check, a_new_round_begins_with_nothing_claimed,
-           a_check_on_the_side_counts_and_forgets, passes_run_in_order_until_one_changes_stops_or_fails,
+           a_check_that_ends_early_still_tells_what_it_found, a_missing_base_leaves_the_map_complete,
+           a_finding_knows_where_the_driver_was, claims_go_to_the_map_of_the_check,
+           a_new_round_begins_with_nothing_claimed, a_check_on_the_side_counts_and_forgets,
+           passes_run_in_order_until_one_changes_stops_or_fails,
            a_file_that_changes_during_the_check_is_an_error)

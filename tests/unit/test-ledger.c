@@ -149,6 +149,7 @@ START_TEST(a_key_knows_a_place_whatever_was_found_there)
     args.guest = 512;
     enter(a, &torn, args);
     args.found = 2;
+    args.guest = 1024; /* known better now */
     there = enter(b, &torn, args);
     enter(b, &torn, at_host(72));
     vd_ledger_settle(a);
