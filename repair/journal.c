@@ -51,7 +51,7 @@ static const char schema[] =
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;"
     "CREATE TABLE record(id INTEGER PRIMARY KEY, stage INTEGER NOT NULL, offset INTEGER NOT NULL,"
     " old_len INTEGER NOT NULL, old BLOB, old_xxh INTEGER NOT NULL,"
-    " new_len INTEGER NOT NULL, new BLOB, new_xxh INTEGER NOT NULL);"
+    " new_len INTEGER NOT NULL, new BLOB, new_xxh INTEGER NOT NULL, row_xxh INTEGER NOT NULL);"
     "CREATE TABLE kept_leak(first INTEGER NOT NULL, count INTEGER NOT NULL);";
 
 static int db_fail(struct vd_journal *journal, const char *what, struct vd_err *err)
@@ -284,6 +284,15 @@ struct fill {
     uint64_t writes, bytes;
 };
 
+/* What a row says beside its bytes. */
+static sqlite3_int64 row_hash(int stage, int64_t offset, uint64_t old_xxh, size_t old_len, uint64_t new_xxh,
+                              size_t new_len)
+{
+    uint64_t row[] = {(uint64_t)stage, (uint64_t)offset, old_xxh, old_len, new_xxh, new_len};
+
+    return (sqlite3_int64)XXH3_64bits(row, sizeof(row));
+}
+
 /* Binds bytes, compressed where that makes them shorter. Their XXH3 is that of the plain bytes. */
 static int bind_bytes(struct fill *f, int column, const uint8_t *bytes, size_t len, uint8_t *packed)
 {
@@ -318,6 +327,10 @@ static int put_record(struct fill *f, enum vd_stage stage, int64_t offset, size_
     rc = bind_bytes(f, 3, f->old, old_len, f->packed);
     if (rc == SQLITE_OK)
         rc = bind_bytes(f, 6, f->new, new_len, f->packed);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_bind_int64(f->insert, 9,
+                                row_hash(stage, offset, XXH3_64bits(f->old, old_len), old_len,
+                                         XXH3_64bits(f->new, new_len), new_len));
     if (rc == SQLITE_OK)
         rc = sqlite3_step(f->insert);
     if (rc != SQLITE_DONE)
@@ -399,6 +412,33 @@ static int put_tail(struct fill *f, struct vd_budget *budget, struct vd_err *err
     return 0;
 }
 
+static int64_t lengths_hash(int64_t old_length, int64_t new_length)
+{
+    int64_t lengths[] = {old_length, new_length};
+
+    return (int64_t)XXH3_64bits(lengths, sizeof(lengths));
+}
+
+static int set_lengths(struct vd_journal *journal, int64_t old_length, int64_t new_length, struct vd_err *err)
+{
+    if (vd_journal_set_number(journal, "old_length", old_length, err) < 0 ||
+        vd_journal_set_number(journal, "new_length", new_length, err) < 0)
+        return -1;
+    return vd_journal_set_number(journal, "lengths_xxh", lengths_hash(old_length, new_length), err);
+}
+
+static int get_lengths(struct vd_journal *journal, int64_t *old_length, int64_t *new_length,
+                       struct vd_err *err)
+{
+    *old_length = vd_journal_get_number(journal, "old_length", -1);
+    *new_length = vd_journal_get_number(journal, "new_length", -1);
+    if (*old_length < 0 || *new_length < 0 ||
+        vd_journal_get_number(journal, "lengths_xxh", 0) != lengths_hash(*old_length, *new_length))
+        return vd_fail(err, VD_ERR_FORMAT, 0, "%s: the journal does not say soundly how long the image was",
+                       journal->path);
+    return 0;
+}
+
 int vd_journal_fill(struct vd_journal *journal, struct BlockDriverState *file,
                     struct BlockDriverState *overlay, struct vd_budget *budget, uint64_t *writes,
                     uint64_t *bytes, struct vd_err *err)
@@ -418,17 +458,17 @@ int vd_journal_fill(struct vd_journal *journal, struct BlockDriverState *file,
     f.new_length = bdrv_getlength(overlay, err);
     if (f.old_length < 0 || f.new_length < 0 || begin(journal, err) < 0)
         return -1;
-    if (sqlite3_prepare_v2(journal->db,
-                           "INSERT INTO record(stage, offset, old_len, old, old_xxh, new_len, new, new_xxh)"
-                           " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                           -1, &f.insert, NULL) != SQLITE_OK)
+    if (sqlite3_prepare_v2(
+            journal->db,
+            "INSERT INTO record(stage, offset, old_len, old, old_xxh, new_len, new, new_xxh, row_xxh)"
+            " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            -1, &f.insert, NULL) != SQLITE_OK)
         return db_fail(journal, "journal", err);
     if (put_blocks(&f, budget, err) < 0 || put_tail(&f, budget, err) < 0)
         rc = -1;
     sqlite3_finalize(f.insert);
-    if (rc == 0 && (vd_journal_set_number(journal, "old_length", f.old_length, err) < 0 ||
-                    vd_journal_set_number(journal, "new_length", f.new_length, err) < 0))
-        rc = -1;
+    if (rc == 0)
+        rc = set_lengths(journal, f.old_length, f.new_length, err);
     *writes = f.writes;
     *bytes = f.bytes;
     return rc;
@@ -573,6 +613,11 @@ static int use_row(struct vd_journal *journal, sqlite3_stmt *stmt, struct BlockD
     if (unpack(journal, stmt, 2, record->old, &record->old_len, err) < 0 ||
         unpack(journal, stmt, 5, record->new, &record->new_len, err) < 0)
         return -1;
+    if (sqlite3_column_int64(stmt, 8) != row_hash((int)record->stage, record->offset,
+                                                  (uint64_t)sqlite3_column_int64(stmt, 4), record->old_len,
+                                                  (uint64_t)sqlite3_column_int64(stmt, 7), record->new_len))
+        return vd_fail(err, VD_ERR_FORMAT, 0, "%s: a record of the journal does not match its hash",
+                       journal->path);
     return fn(journal, file, record, opaque, err);
 }
 
@@ -588,10 +633,11 @@ static int each_record(struct vd_journal *journal, struct BlockDriverState *file
 
     if (!old || !new)
         return vd_fail_memory(err);
-    if (sqlite3_prepare_v2(journal->db,
-                           "SELECT stage, offset, old_len, old, old_xxh, new_len, new, new_xxh FROM record"
-                           " WHERE ?1 < 0 OR stage = ?1 ORDER BY id",
-                           -1, &stmt, NULL) != SQLITE_OK)
+    if (sqlite3_prepare_v2(
+            journal->db,
+            "SELECT stage, offset, old_len, old, old_xxh, new_len, new, new_xxh, row_xxh FROM record"
+            " WHERE ?1 < 0 OR stage = ?1 ORDER BY id",
+            -1, &stmt, NULL) != SQLITE_OK)
         return db_fail(journal, "journal", err);
     sqlite3_bind_int(stmt, 1, stage);
     while (rc == 0 && (step = sqlite3_step(stmt)) != SQLITE_DONE)
@@ -644,16 +690,12 @@ int vd_journal_verify(struct vd_journal *journal, struct BlockDriverState *file,
 {
     vd_auto_mem uint8_t *now = malloc(RECORD_MAX);
     struct verify v = {.match = match, .now = now};
-    int64_t length = bdrv_getlength(file, err), old_length = vd_journal_get_number(journal, "old_length", -1),
-            new_length = vd_journal_get_number(journal, "new_length", -1);
+    int64_t length = bdrv_getlength(file, err), old_length, new_length;
 
     if (!now)
         return vd_fail_memory(err);
-    if (length < 0)
+    if (length < 0 || get_lengths(journal, &old_length, &new_length, err) < 0)
         return -1;
-    if (old_length < 0 || new_length < 0)
-        return vd_fail(err, VD_ERR_FORMAT, 0, "%s: the journal does not say how long the image was",
-                       journal->path);
     if (length != new_length && (match == VD_MATCH_NEW || length != old_length))
         return vd_fail(err, VD_ERR_REFUSED, 0,
                        "%s: the file has %" PRId64 " bytes, expected %" PRId64
@@ -698,9 +740,10 @@ static int write_stage(struct vd_journal *journal, struct BlockDriverState *file
 
 int vd_journal_roll_forward(struct vd_journal *journal, struct BlockDriverState *file, struct vd_err *err)
 {
-    int64_t new_length = vd_journal_get_number(journal, "new_length", -1);
+    int64_t old_length, new_length;
 
-    if (set_length(file, new_length, true, err) < 0)
+    if (get_lengths(journal, &old_length, &new_length, err) < 0 ||
+        set_length(file, new_length, true, err) < 0)
         return -1;
     for (enum vd_stage stage = VD_STAGE_NEW; stage <= VD_STAGE_ROOT; stage++)
         if (write_stage(journal, file, stage, err) < 0)
@@ -722,9 +765,10 @@ static int write_old(struct vd_journal *journal, struct BlockDriverState *file, 
 
 int vd_journal_roll_back(struct vd_journal *journal, struct BlockDriverState *file, struct vd_err *err)
 {
-    int64_t old_length = vd_journal_get_number(journal, "old_length", -1);
+    int64_t old_length, new_length;
 
-    if (set_length(file, old_length, true, err) < 0 ||
+    if (get_lengths(journal, &old_length, &new_length, err) < 0 ||
+        set_length(file, old_length, true, err) < 0 ||
         each_record(journal, file, -1, write_old, NULL, err) < 0 || bdrv_flush(file, err) < 0 ||
         set_length(file, old_length, false, err) < 0)
         return -1;

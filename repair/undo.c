@@ -151,15 +151,30 @@ int vd_recover(const char *path, bool *was_finished, struct vd_err *err)
     return rc < 0 ? vd_while(err, "going on with the interrupted repair") : 0;
 }
 
+/* An image is not opened as a database only to see that it is none. */
+static bool may_be_journal(const char *path)
+{
+    static const char magic[] = "SQLite format 3";
+    char head[sizeof(magic)] = "";
+    struct BlockDriverState *file = vd_file_open(path, BDRV_O_FORCE_SHARE, NULL);
+    bool is_one =
+        file && bdrv_pread(file, 0, sizeof(head), head, NULL) == 0 && memcmp(head, magic, sizeof(magic)) == 0;
+
+    bdrv_unref(file);
+    return is_one;
+}
+
 static struct vd_journal *find_undo(const char *path, const char *undo_file, bool writable,
                                     enum vd_journal_state *state, struct vd_err *err)
 {
     const unsigned wanted = VD_UNFINISHED | (1u << VD_JOURNAL_COMMITTED);
     const char *named = undo_file ? undo_file : path;
     struct vd_err why = VD_ERR_INIT;
-    vd_auto(vd_journal) journal = vd_journal_open(named, writable, &why);
+    vd_auto(vd_journal) journal = NULL;
 
     /* The argument may be the undo file itself. */
+    if (undo_file || may_be_journal(path))
+        journal = vd_journal_open(named, writable, &why);
     if (journal && vd_undofile_state(journal, state, err) == 0) {
         if (wanted & (1u << *state))
             return vd_take(&journal);

@@ -15,6 +15,7 @@ unset NO_COLOR CDPATH
 # A sanitizer's verdict must not look like an exit status of ours.
 export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}exitcode=99"
 export LSAN_OPTIONS="${LSAN_OPTIONS:+$LSAN_OPTIONS:}exitcode=99"
+export UBSAN_OPTIONS="${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}exitcode=99"
 
 C=65536       # cluster size of `sample`
 L1=0x10000    # and its tables
