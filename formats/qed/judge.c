@@ -29,10 +29,11 @@ struct judge {
     struct qed_orphan_vec *orphans;
     uint64_t image_size;
     bool need_check, has_backing;
-    uint64_t room;         /* bytes that clones may still take */
-    uint64_t grown_end;    /* where the file ends with all that was promised so far */
-    uint64_t past_end;     /* the lowest place behind the file's end that an entry names which may stay */
-    struct u64_vec masked; /* where misaligned entries would point with their stray bits masked; sorted */
+    uint64_t room;           /* bytes that clones may still take */
+    uint64_t grown_end;      /* where the file ends with all that was promised so far */
+    uint64_t past_end;       /* the lowest place behind the file's end that an entry names which may stay */
+    struct vd_runs orphaned; /* clusters of orphaned tables, and what those name */
+    struct u64_vec masked;   /* where misaligned entries would point with their stray bits masked; sorted */
 };
 
 /* Guest bytes of a range that are on the guest's disk. */
@@ -258,13 +259,14 @@ static int by_number(const void *a, const void *b)
 }
 
 /* The cluster under stray low bits, where nobody else has it, names it or might; else 0. */
-static uint64_t masked_cluster(const struct judge *j, uint64_t entry)
+static uint64_t masked_cluster(struct judge *j, uint64_t entry)
 {
     uint64_t masked = vd_align_down(entry, j->g->cluster_size);
     const uint64_t *at;
 
     if (qed_l2_entry_kind(j->g, masked) != QED_ENTRY_GOOD || j->ck->map_is_incomplete ||
-        !vd_runs_has(j->free_clusters, masked >> j->g->cluster_bits) || j->masked.n >= MOST_REFERENCES)
+        !vd_runs_has(j->free_clusters, masked >> j->g->cluster_bits) ||
+        vd_runs_has(&j->orphaned, masked >> j->g->cluster_bits) || j->masked.n >= MOST_REFERENCES)
         return 0;
     at = bsearch(&masked, j->masked.v, j->masked.n, sizeof(masked), by_number);
     if (!at || (at > j->masked.v && at[-1] == masked) ||
@@ -391,8 +393,12 @@ static int judge_bad_tables(struct judge *j, struct vd_err *err)
         if (tables->v[i].bad && !qed_is_mass_damage(tables->v[i].bad, tables->v[i].used) &&
             each_bad_entry(j, &tables->v[i], note_masked, err) < 0)
             return -1;
-    if (j->masked.n)
+    if (j->masked.n) {
         qsort(j->masked.v, j->masked.n, sizeof(*j->masked.v), by_number);
+        for (size_t i = 0; i < j->orphans->n; i++)
+            if (qed_orphan_clusters(j->ck->bs, j->g, &j->orphans->v[i], &j->orphaned, err) < 0)
+                return -1;
+    }
     for (size_t i = 0; i < tables->n; i++) {
         const struct qed_table *table = &tables->v[i];
         bool is_garbage = qed_is_mass_damage(table->bad, table->used);
@@ -615,5 +621,6 @@ int qed_judge(struct vd_check *ck, struct qed_walk *walk, struct vd_runs *free_c
     if (rc == 0)
         rc = judge_oddities(&j, err);
     u64_vec_done(&j.masked);
+    vd_runs_done(&j.orphaned);
     return rc;
 }

@@ -16,9 +16,6 @@
 
 /* ---- the case at hand */
 
-#include <setjmp.h> /*DEV*/
-extern sigjmp_buf sweep_dev_jump;
-sigjmp_buf sweep_dev_jump; /*DEV*/
 enum { SECONDS_A_CASE = 60, EXTENT_MAX = 1 << 20 };
 
 static char case_name[512];
@@ -88,10 +85,6 @@ void sweep_fail_(const char *file, int line, const char *condition, const char *
     va_start(ap, fmt);
     vsnprintf(story, sizeof(story), fmt, ap);
     va_end(ap);
-    if (getenv("SWEEP_GO_ON")) { /*DEV*/
-        fprintf(stderr, "FAILED %s: %s (%s:%d: %s)\n", case_name, story, file, line, condition);
-        siglongjmp(sweep_dev_jump, 1);
-    }
     ck_abort_msg("%s: %s (%s:%d: %s)", case_name, story, file, line, condition);
 }
 
@@ -129,6 +122,24 @@ uint64_t sweep_next(struct sweep_random *random)
 uint64_t sweep_below(struct sweep_random *random, uint64_t n)
 {
     return n ? sweep_next(random) % n : 0;
+}
+
+int sweep_run(const char *name, const struct sweep_test *tests, size_t n)
+{
+    Suite *suite = suite_create(name);
+    TCase *tcase = tcase_create(name);
+    SRunner *runner;
+    int failed;
+
+    tcase_set_timeout(tcase, sweep_is_long() ? 24 * 3600 : 600);
+    for (size_t i = 0; i < n; i++)
+        tcase_add_loop_test(tcase, tests[i].test, 0, tests[i].times);
+    suite_add_tcase(suite, tcase);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 /* ---- images */
@@ -396,6 +407,7 @@ int sweep_check(const struct sweep_image *image, struct sweep_report *report, st
         return -1;
     rc = vd_check_run(bs, &opts, &result, err);
     sweep_must(hash_of(image->file) == hash, "a check wrote to the image");
+    report->cluster_size = result.cluster_size;
     report->has_walked = result.map != NULL;
     report->is_complete = result.map && !result.map_is_incomplete;
     report->ledger = vd_take(&result.ledger);

@@ -42,6 +42,21 @@ struct sweep_random {
 uint64_t sweep_next(struct sweep_random *random);
 uint64_t sweep_below(struct sweep_random *random, uint64_t n);
 
+/* A test, and how often it runs with another _i. */
+struct sweep_test {
+    const TTest *test;
+    int times;
+};
+
+/* `SWEEP_TESTS("name", {test, 1}, ...)` at the end of a file makes it a program. */
+#define SWEEP_TESTS(name, ...)                                                                               \
+    int main(void)                                                                                           \
+    {                                                                                                        \
+        const struct sweep_test tests[] = {__VA_ARGS__};                                                     \
+        return sweep_run(name, tests, sizeof(tests) / sizeof(tests[0]));                                     \
+    }
+int sweep_run(const char *name, const struct sweep_test *tests, size_t n);
+
 /* ---- images */
 
 /* An image in memory. Both nodes are held. */
@@ -112,6 +127,7 @@ void sweep_must_read_same(struct sweep_guest *before, struct sweep_guest *after,
 
 struct sweep_report {
     struct vd_ledger *ledger;
+    uint64_t cluster_size;
     bool has_walked;  /* there was a way to the guest's data */
     bool is_complete; /* the walk reached all of it */
 };
@@ -153,5 +169,12 @@ void sweep_journal(struct sweep_repair *repair);
 void sweep_commit(struct sweep_repair *repair);
 
 void sweep_repair_done(struct sweep_repair *repair);
+
+/*
+ * Checks the damaged image, repairs it at every level on clones, and fails where a promise of the repair is
+ * broken. limit: how far the guest's disk is read. truth: what the guest's disk was before the damage, where
+ * the damage is one that leaves no doubt about it; or NULL.
+ */
+void sweep_judge(const struct sweep_image *damaged, uint64_t limit, struct sweep_guest *truth);
 
 #endif

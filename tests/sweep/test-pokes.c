@@ -14,11 +14,10 @@
 
 #include "formats/base/span.h"
 #include "formats/registry.h"
-#include "tests/unit/unit.h"
 
 enum {
-    SAMPLE_BYTES = 28, /* poked bytes of each image, in a short run */
-    SAMPLE_MIXES = 24, /* mixes of wrong entries of each image, in a short run */
+    SAMPLE_BYTES = 60, /* poked bytes of each image, in a short run */
+    SAMPLE_MIXES = 60, /* mixes of wrong entries of each image, in a short run */
     LONG_MIXES = 2000, /* the same in a long run */
     ZEROES_POKED = 4,  /* entries of each table that are 0 and poked all the same */
     BACKING_BYTES = 1 << 20,
@@ -51,6 +50,7 @@ VD_VEC(offset_vec, uint64_t)
 struct subject {
     struct sweep_image image;
     uint64_t cluster_size, table_bytes, guest_size;
+    struct sweep_guest truth;  /* what the undamaged image reads as */
     struct offset_vec entries; /* host offsets of the entries that are poked; L1 entries first */
     size_t l1_entries;
     char name[96];
@@ -126,165 +126,20 @@ static struct subject make_subject(const struct shape *shape)
     if (shape->needs_check)
         sweep_put64(&s.image, AT_FEATURES, sweep_get64(&s.image, AT_FEATURES) | F_NEED_CHECK);
     note_entries(&s);
+    sweep_read_guest(&s.image, s.guest_size, &s.truth);
     return s;
 }
 
 static void drop_subject(struct subject *s)
 {
     sweep_drop(&s->image);
+    sweep_guest_done(&s->truth);
     offset_vec_done(&s->entries);
-}
-
-/* ---- what holds for every damaged image */
-
-/* Nobody could get to a place before that decides what could not be read, or that lies behind what was the
- * end of the file. */
-static bool was_out_of_reach(const struct vd_place *place, struct sweep_guest *old, uint64_t old_length)
-{
-    return place->host >= old_length ||
-           (place->guest != VD_NOWHERE && !vd_runs_has(&old->readable, place->guest));
-}
-
-/* Corruption is left only where it was before, or where nobody could get to before. */
-static void must_not_be_worse(const struct sweep_report *before, const struct sweep_report *after,
-                              struct sweep_guest *old, uint64_t old_length)
-{
-    const struct vd_ledger *ledger = after->ledger;
-
-    if (!before->is_complete)
-        return;
-    sweep_must(sweep_status(ledger) <= sweep_status(before->ledger), "the status is worse: %s",
-               sweep_findings(ledger));
-    for (size_t i = 0; i < ledger->groups.n; i++) {
-        const struct vd_group *group = ledger->groups.v[i];
-
-        for (size_t k = 0; group->severity == VD_CORRUPTION && k < group->places.n; k++)
-            sweep_must(
-                vd_ledger_has_place(before->ledger, VD_CORRUPTION, vd_place_key(&group->places.v[k])) ||
-                    was_out_of_reach(&group->places.v[k], old, old_length),
-                "corruption that is new: %s", sweep_findings(ledger));
-    }
-}
-
-/* At level leaks nothing is written but the length of the file. */
-static void must_be_cut_only(const struct sweep_image *damaged, const struct sweep_image *repaired)
-{
-    size_t old_len, new_len;
-    const uint8_t *old = vd_memory_bytes(damaged->file, &old_len),
-                  *new = vd_memory_bytes(repaired->file, &new_len);
-
-    sweep_must(new_len <= old_len && memcmp(old, new, new_len) == 0, "level leaks wrote something");
-}
-
-static void must_repair_nothing_more(struct sweep_repair *first, const struct sweep_image *image,
-                                     enum vd_level level)
-{
-    struct sweep_repair second;
-    int rc = sweep_prepare(&second, image, image->file, level, first->work.journal);
-
-    sweep_must(rc == 0, "second repair: %s", second.err.story);
-    sweep_must(!second.work.has_changes, "a second repair changes something; found then: %s",
-               sweep_findings(second.work.before.ledger));
-    sweep_repair_done(&second);
-}
-
-static void must_roll_back(struct sweep_repair *repair, const struct sweep_image *repaired,
-                           const struct sweep_image *damaged)
-{
-    struct vd_err err = VD_ERR_INIT;
-
-    sweep_must(vd_journal_verify(repair->work.journal, repaired->file, VD_MATCH_NEW, &err) == 0, "%s",
-               err.story);
-    sweep_must(vd_journal_roll_back(repair->work.journal, repaired->file, &err) == 0, "%s", err.story);
-    sweep_must_be_same(repaired->file, damaged->file, "rolled back");
-}
-
-/* What the report of the repair names, before and after, may read otherwise. */
-static void must_keep_guest(struct sweep_guest *old, const struct sweep_image *repaired,
-                            const struct sweep_repair *repair)
-{
-    struct sweep_guest new;
-    struct vd_runs named = {0};
-
-    if (!repair->work.before.map)
-        return;
-    sweep_read_guest(repaired, old->size, &new);
-    sweep_add_named(repair->work.before.ledger, &named);
-    sweep_add_named(repair->work.after.ledger, &named);
-    sweep_must_read_same(old, &new, &named);
-    sweep_guest_done(&new);
-    vd_runs_done(&named);
-}
-
-static void judge_level(const struct sweep_image *damaged, const struct sweep_report *before,
-                        struct sweep_guest *old, enum vd_level level)
-{
-    struct sweep_image repaired = sweep_clone(damaged);
-    struct sweep_repair repair;
-    struct sweep_report after = {0};
-    struct vd_err err = VD_ERR_INIT;
-    int rc = sweep_prepare(&repair, &repaired, repaired.file, level, NULL);
-
-    sweep_must(rc == 0, "the repair was refused: %s; found: %s", repair.err.story,
-               sweep_findings(before->ledger));
-    if (repair.work.has_changes) {
-        sweep_journal(&repair);
-        sweep_must_be_same(repaired.file, damaged->file, "before the commit");
-        sweep_must(repair.work.writes ||
-                       bdrv_getlength(repaired.file, &err) != bdrv_getlength(repair.work.overlay, &err),
-                   "a repair that changes nothing; found: %s", sweep_findings(before->ledger));
-        sweep_commit(&repair);
-        sweep_must(sweep_check(&repaired, &after, &err) == 0, "check after repair: %s", err.story);
-        must_not_be_worse(before, &after, old, (uint64_t)bdrv_getlength(damaged->file, &err));
-        if (level == VD_LEVEL_LEAKS)
-            must_be_cut_only(damaged, &repaired);
-        must_keep_guest(old, &repaired, &repair);
-        must_repair_nothing_more(&repair, &repaired, level);
-        must_roll_back(&repair, &repaired, damaged);
-        sweep_report_done(&after);
-    }
-    sweep_repair_done(&repair);
-    sweep_drop(&repaired);
-}
-
-#include <setjmp.h> /*DEV*/
-extern sigjmp_buf sweep_dev_jump;
-static void judge_damage(const struct subject *s, const struct sweep_image *damaged)
-{
-    if (sigsetjmp(sweep_dev_jump, 0))
-        return;
-    const char *only = getenv("SWEEP_ONLY"); /*DEV*/
-    if (only) {
-        if (!strstr(sweep_case_name(), only))
-            return;
-        size_t len;
-        const uint8_t *b = vd_memory_bytes(damaged->file, &len);
-        FILE *f = fopen("/tmp/dump.qed", "wb");
-        fwrite(b, 1, len, f);
-        fclose(f);
-        fprintf(stderr, "dumped %s\n", sweep_case_name());
-    }
-
-    struct sweep_report before;
-    struct sweep_guest old = {0};
-    struct vd_err err = VD_ERR_INIT;
-    char name[400];
-
-    sweep_must(sweep_check(damaged, &before, &err) == 0, "check: %s", err.story);
-    if (before.has_walked)
-        sweep_read_guest(damaged, 2 * s->guest_size, &old);
-    snprintf(name, sizeof(name), "%s", sweep_case_name());
-    for (enum vd_level level = VD_LEVEL_LEAKS; level <= VD_LEVEL_ALL; level++) {
-        sweep_case("%s, repaired at %s", name, vd_level_name(level));
-        judge_level(damaged, &before, &old, level);
-    }
-    sweep_guest_done(&old);
-    sweep_report_done(&before);
 }
 
 /* ---- single bytes */
 
-static void poke_byte(const struct subject *s, uint64_t off, uint8_t value)
+static void poke_byte(struct subject *s, uint64_t off, uint8_t value)
 {
     struct sweep_image damaged = sweep_clone(&s->image);
     size_t len;
@@ -293,12 +148,12 @@ static void poke_byte(const struct subject *s, uint64_t off, uint8_t value)
     if (value != old) {
         sweep_case("%s: byte %#" PRIx64 " from %#x to %#x", s->name, off, old, value);
         bytes[off] = value;
-        judge_damage(s, &damaged);
+        sweep_judge(&damaged, 2 * s->guest_size, &s->truth);
     }
     sweep_drop(&damaged);
 }
 
-static void poke_offset(const struct subject *s, uint64_t off)
+static void poke_offset(struct subject *s, uint64_t off)
 {
     size_t len;
     uint8_t old = vd_memory_bytes(s->image.file, &len)[off];
@@ -409,7 +264,7 @@ static void mix(const struct subject *s, uint64_t seed)
     }
     change_length(s, &damaged, &random);
     sweep_case("%s: mix %" PRIu64 ":%s", s->name, seed, told);
-    judge_damage(s, &damaged);
+    sweep_judge(&damaged, 2 * s->guest_size, NULL);
     sweep_drop(&damaged);
 }
 
@@ -425,22 +280,5 @@ START_TEST(a_mix_of_wrong_entries_is_survived_repaired_and_taken_back)
 }
 END_TEST
 
-int main(void)
-{
-    Suite *suite = suite_create("pokes");
-    TCase *tcase = tcase_create("pokes");
-    SRunner *runner;
-    int failed;
-
-    tcase_set_timeout(tcase, 3600);
-    tcase_add_loop_test(tcase, a_wrong_byte_of_metadata_is_survived_repaired_and_taken_back, 0,
-                        VD_ARRAY_SIZE(shapes));
-    tcase_add_loop_test(tcase, a_mix_of_wrong_entries_is_survived_repaired_and_taken_back, 0,
-                        VD_ARRAY_SIZE(shapes));
-    suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
-}
+SWEEP_TESTS("pokes", {a_wrong_byte_of_metadata_is_survived_repaired_and_taken_back, VD_ARRAY_SIZE(shapes)},
+            {a_mix_of_wrong_entries_is_survived_repaired_and_taken_back, VD_ARRAY_SIZE(shapes)})
