@@ -40,13 +40,14 @@ static enum vd_verdict sink_found(struct vd_check *ck, const struct vd_finding_k
     return verdict;
 }
 
-static int sink_begin_map(struct vd_check *ck, unsigned cluster_bits, uint64_t clusters, struct vd_err *err)
+static int sink_begin_map(struct vd_check *ck, enum vd_map_kind kind, unsigned cluster_bits,
+                          uint64_t clusters, struct vd_err *err)
 {
     struct run *run = run_of(ck);
 
     if (run->map)
         vd_usemap_free(run->map);
-    run->map = vd_usemap_new(cluster_bits, clusters, ck->budget, err);
+    run->map = vd_usemap_new(kind, cluster_bits, clusters, ck->budget, err);
     if (run->ledger && run->opts->current_map)
         *run->opts->current_map = run->map;
     return run->map ? 0 : -1;
@@ -58,10 +59,12 @@ static void learn_end(struct vd_check *ck)
 }
 
 static int sink_claim(struct vd_check *ck, enum vd_kind kind, struct vd_span host, uint64_t reference,
-                      uint64_t *shared, struct vd_err *err)
+                      uint64_t weight, uint64_t *shared, struct vd_err *err)
 {
     uint64_t first = host.off / ck->cluster_size, end = vd_div_up(vd_span_end(host), ck->cluster_size);
-    int rc = vd_usemap_claim(run_of(ck)->map, kind, first, end - first, reference, shared, err);
+    struct vd_claim claim = {kind, reference, weight};
+    uint64_t ignored;
+    int rc = vd_usemap_claim(run_of(ck)->map, &claim, first, end - first, shared ? shared : &ignored, err);
 
     learn_end(ck);
     return rc;
@@ -74,6 +77,26 @@ static int sink_claim_batch(struct vd_check *ck, const struct vd_claim_batch *ba
 
     learn_end(ck);
     return rc;
+}
+
+static int sink_count_batch(struct vd_check *ck, const struct vd_count_batch *batch,
+                            struct vd_count_result *result, struct vd_err *err)
+{
+    int rc = vd_usemap_count_batch(run_of(ck)->map, batch, result, err);
+
+    learn_end(ck);
+    return rc;
+}
+
+static size_t sink_compare(struct vd_check *ck, uint64_t first, const uint64_t *stored, size_t n,
+                           uint32_t *odd)
+{
+    return vd_usemap_compare(run_of(ck)->map, first, stored, n, odd);
+}
+
+static struct vd_refs sink_refs_at(struct vd_check *ck, uint64_t host)
+{
+    return vd_usemap_refs_of(run_of(ck)->map, host / ck->cluster_size);
 }
 
 static enum vd_kind sink_kind_at(struct vd_check *ck, uint64_t host, uint64_t *start)
@@ -113,6 +136,9 @@ static const struct vd_sink sink = {
     .begin_map = sink_begin_map,
     .claim = sink_claim,
     .claim_batch = sink_claim_batch,
+    .count_batch = sink_count_batch,
+    .compare = sink_compare,
+    .refs_at = sink_refs_at,
     .kind_at = sink_kind_at,
     .is_shared = sink_is_shared,
     .free_runs = sink_free_runs,

@@ -4,7 +4,8 @@ libvdcheck_a_SOURCES += \
 	checker/ledger.c checker/ledger.h \
 	checker/progress.c checker/progress.h \
 	checker/store.c checker/store.h \
-	checker/usemap.c checker/usemap.h
+	checker/usemap.c checker/usemap.h \
+	checker/usemap-bits.c checker/usemap-counts.c checker/usemap-inside.h
 
 # The schema stands in one file, as SQL; the program has it as a string.
 nodist_libvdcheck_a_SOURCES += checker/schema.inc

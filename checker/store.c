@@ -122,7 +122,7 @@ static int put_image(struct store *s, struct BlockDriverState *bs, const struct 
 
 /* ---- usage */
 
-static int put_run(void *opaque, uint64_t first, uint64_t count, enum vd_kind kind, unsigned refs)
+static int put_run(void *opaque, uint64_t first, uint64_t count, enum vd_kind kind, uint64_t refs)
 {
     struct store *s = opaque;
 
@@ -130,7 +130,7 @@ static int put_run(void *opaque, uint64_t first, uint64_t count, enum vd_kind ki
     bind_number(s->run, 2, first);
     bind_number(s->run, 3, count);
     sqlite3_bind_text(s->run, 4, vd_kind_name(kind), -1, SQLITE_STATIC);
-    sqlite3_bind_int(s->run, 5, (int)refs);
+    bind_number(s->run, 5, refs);
     return sqlite3_step(s->run) == SQLITE_DONE && sqlite3_reset(s->run) == SQLITE_OK ? 0 : -1;
 }
 

@@ -9,6 +9,15 @@ const char *vd_kind_name(enum vd_kind kind)
                                         [VD_KIND_HEADER] = "header",
                                         [VD_KIND_L1] = "L1 table",
                                         [VD_KIND_L2] = "L2 table",
+                                        [VD_KIND_REFCOUNT_TABLE] = "refcount table",
+                                        [VD_KIND_REFCOUNT_BLOCK] = "refcount block",
+                                        [VD_KIND_SNAPSHOT_TABLE] = "snapshot table",
+                                        [VD_KIND_SNAPSHOT_L1] = "snapshot L1 table",
+                                        [VD_KIND_BITMAP_DIRECTORY] = "bitmap directory",
+                                        [VD_KIND_BITMAP_TABLE] = "bitmap table",
+                                        [VD_KIND_BITMAP_DATA] = "bitmap data",
+                                        [VD_KIND_ENCRYPTION_HEADER] = "encryption header",
+                                        [VD_KIND_COMPRESSED] = "compressed data",
                                         [VD_KIND_DATA] = "data"};
 
     return kind < VD_KINDS_END ? names[kind] : "?";
@@ -44,17 +53,40 @@ void vd_at_pop_(struct vd_check **ck)
     (*ck)->depth--;
 }
 
-int vd_begin_map(struct vd_check *ck, unsigned cluster_bits, uint64_t clusters, struct vd_err *err)
+int vd_begin_map(struct vd_check *ck, enum vd_map_kind kind, unsigned cluster_bits, uint64_t clusters,
+                 struct vd_err *err)
 {
     ck->cluster_size = (uint64_t)1 << cluster_bits;
     ck->image_end = 0;
-    return ck->sink->begin_map(ck, cluster_bits, clusters, err);
+    return ck->sink->begin_map(ck, kind, cluster_bits, clusters, err);
 }
 
 int vd_claim(struct vd_check *ck, enum vd_kind kind, struct vd_span host, uint64_t reference,
              uint64_t *shared, struct vd_err *err)
 {
-    return ck->sink->claim(ck, kind, host, reference, shared, err);
+    return ck->sink->claim(ck, kind, host, reference, 1, shared, err);
+}
+
+int vd_claim_times(struct vd_check *ck, enum vd_kind kind, struct vd_span host, uint64_t reference,
+                   uint64_t weight, uint64_t *shared, struct vd_err *err)
+{
+    return ck->sink->claim(ck, kind, host, reference, weight, shared, err);
+}
+
+int vd_count_table(struct vd_check *ck, const struct vd_count_batch *batch, struct vd_count_result *result,
+                   struct vd_err *err)
+{
+    return ck->sink->count_batch(ck, batch, result, err);
+}
+
+size_t vd_compare_counts(struct vd_check *ck, uint64_t first, const uint64_t *stored, size_t n, uint32_t *odd)
+{
+    return ck->sink->compare(ck, first, stored, n, odd);
+}
+
+struct vd_refs vd_refs_at(struct vd_check *ck, uint64_t host)
+{
+    return ck->sink->refs_at(ck, host);
 }
 
 int vd_claim_table(struct vd_check *ck, const struct vd_claim_batch *batch, struct vd_claim_result *result,

@@ -22,11 +22,26 @@ enum vd_kind {
     VD_KIND_HEADER,
     VD_KIND_L1,
     VD_KIND_L2,
+    VD_KIND_REFCOUNT_TABLE,
+    VD_KIND_REFCOUNT_BLOCK,
+    VD_KIND_SNAPSHOT_TABLE,
+    VD_KIND_SNAPSHOT_L1,
+    VD_KIND_BITMAP_DIRECTORY,
+    VD_KIND_BITMAP_TABLE,
+    VD_KIND_BITMAP_DATA,
+    VD_KIND_ENCRYPTION_HEADER,
+    VD_KIND_COMPRESSED,
     VD_KIND_DATA,
     VD_KINDS_END,
 };
 
 const char *vd_kind_name(enum vd_kind kind);
+
+/* Does the guest's data lie there, and not what leads to it? */
+static inline bool vd_kind_is_data(enum vd_kind kind)
+{
+    return kind == VD_KIND_DATA || kind == VD_KIND_COMPRESSED;
+}
 
 enum vd_verdict { VD_LEAVE, VD_FIX };
 
@@ -72,6 +87,41 @@ struct vd_claim_result {
     uint64_t allocated, zeroes, fragmented;
 };
 
+/* A map that tells one claim from several, or one that counts them. */
+enum vd_map_kind { VD_MAP_BITS, VD_MAP_COUNTS };
+
+/* What stands in the low bits of a word of a counted table. */
+enum {
+    VD_WORD_ONLY = 1,       /* the reference says that it is the only one */
+    VD_WORD_SAME_PLACE = 2, /* the cluster was told at this guest position before, by another tree */
+    VD_WORD_FLAGS = 3,
+};
+
+/* A table's references to data clusters, in a format that counts them; clusters are 512 bytes or more. */
+struct vd_count_batch {
+    const uint64_t *words; /* host offset and VD_WORD_ flags; 0 claims nothing */
+    size_t n;
+    uint64_t weight; /* references that each word stands for; at least 1 */
+    uint64_t lo, hi; /* good offsets begin at lo or behind and before hi */
+    bool tells_only; /* VD_WORD_ONLY, or its absence, is to be believed */
+    bool has_places; /* clusters are watched for a second guest position */
+};
+
+struct vd_count_result {
+    uint64_t bad;       /* out of [lo, hi) or unaligned: not counted */
+    uint64_t shared;    /* counted, but something else claims the cluster too */
+    uint64_t misplaced; /* counted, but the cluster has another guest position too */
+    uint64_t counted, fragmented;
+};
+
+/* The claims on one cluster. */
+struct vd_refs {
+    uint64_t count;
+    bool said_only;     /* a reference says that it is the only one */
+    bool said_shared;   /* a reference says that it is not */
+    bool is_compressed; /* compressed data lies there */
+};
+
 /* Cluster counts that a driver tells for the report. */
 struct vd_cluster_counts {
     uint64_t total, allocated, fragmented, compressed, zero;
@@ -82,11 +132,16 @@ struct vd_check;
 struct vd_sink {
     enum vd_verdict (*found)(struct vd_check *ck, const struct vd_finding_kind *kind,
                              const struct vd_found_args *args);
-    int (*begin_map)(struct vd_check *ck, unsigned cluster_bits, uint64_t clusters, struct vd_err *err);
+    int (*begin_map)(struct vd_check *ck, enum vd_map_kind kind, unsigned cluster_bits, uint64_t clusters,
+                     struct vd_err *err);
     int (*claim)(struct vd_check *ck, enum vd_kind kind, struct vd_span host, uint64_t reference,
-                 uint64_t *shared, struct vd_err *err);
+                 uint64_t weight, uint64_t *shared, struct vd_err *err);
     int (*claim_batch)(struct vd_check *ck, const struct vd_claim_batch *batch,
                        struct vd_claim_result *result, struct vd_err *err);
+    int (*count_batch)(struct vd_check *ck, const struct vd_count_batch *batch,
+                       struct vd_count_result *result, struct vd_err *err);
+    size_t (*compare)(struct vd_check *ck, uint64_t first, const uint64_t *stored, size_t n, uint32_t *odd);
+    struct vd_refs (*refs_at)(struct vd_check *ck, uint64_t host);
     enum vd_kind (*kind_at)(struct vd_check *ck, uint64_t host, uint64_t *start);
     bool (*is_shared)(struct vd_check *ck, uint64_t host);
     int (*free_runs)(struct vd_check *ck, struct vd_runs *out, struct vd_err *err);
@@ -137,7 +192,8 @@ void vd_at_pop_(struct vd_check **ck);
 
 /* The map covers `clusters` host clusters from now on, and nothing of it is claimed. To be called once a
  * round. */
-int vd_begin_map(struct vd_check *ck, unsigned cluster_bits, uint64_t clusters, struct vd_err *err);
+int vd_begin_map(struct vd_check *ck, enum vd_map_kind kind, unsigned cluster_bits, uint64_t clusters,
+                 struct vd_err *err);
 
 /*
  * Claims the clusters that host touches for one structure, whose reference stands at `reference` (VD_NOWHERE:
@@ -145,6 +201,25 @@ int vd_begin_map(struct vd_check *ck, unsigned cluster_bits, uint64_t clusters, 
  */
 int vd_claim(struct vd_check *ck, enum vd_kind kind, struct vd_span host, uint64_t reference,
              uint64_t *shared, struct vd_err *err);
+
+/* The same for a structure that `weight` references lead to, in a map of counts. */
+int vd_claim_times(struct vd_check *ck, enum vd_kind kind, struct vd_span host, uint64_t reference,
+                   uint64_t weight, uint64_t *shared, struct vd_err *err);
+
+/* Counts a table's references to data clusters, in a map of counts; metadata is claimed before all data. */
+int vd_count_table(struct vd_check *ck, const struct vd_count_batch *batch, struct vd_count_result *result,
+                   struct vd_err *err);
+
+/*
+ * Compares n stored counts, of the clusters from first on, with the claims: writes the indices of those that
+ * differ, or whose claims say what is not so, to odd (room for n), and returns how many they are. What lies
+ * behind the map has no claims.
+ */
+size_t vd_compare_counts(struct vd_check *ck, uint64_t first, const uint64_t *stored, size_t n,
+                         uint32_t *odd);
+
+/* The claims on the cluster at this host offset, in a map of counts. */
+struct vd_refs vd_refs_at(struct vd_check *ck, uint64_t host);
 
 /* Claims a data cluster for each good reference of a table; metadata is claimed before all data. */
 int vd_claim_table(struct vd_check *ck, const struct vd_claim_batch *batch, struct vd_claim_result *result,

@@ -7,8 +7,8 @@
 
 unsigned vd_field_bytes(const struct vd_field *field)
 {
-    static const unsigned bytes[] = {
-        [VD_LE16] = 2, [VD_LE32] = 4, [VD_LE64] = 8, [VD_BE16] = 2, [VD_BE32] = 4, [VD_BE64] = 8};
+    static const unsigned bytes[] = {[VD_U8] = 1,   [VD_LE16] = 2, [VD_LE32] = 4, [VD_LE64] = 8,
+                                     [VD_BE16] = 2, [VD_BE32] = 4, [VD_BE64] = 8};
 
     return bytes[field->encoding];
 }
@@ -16,6 +16,8 @@ unsigned vd_field_bytes(const struct vd_field *field)
 static uint64_t get_disk(enum vd_encoding encoding, const uint8_t *p)
 {
     switch (encoding) {
+    case VD_U8:
+        return *p;
     case VD_LE16:
         return vd_get_le16(p);
     case VD_LE32:
@@ -35,6 +37,9 @@ static uint64_t get_disk(enum vd_encoding encoding, const uint8_t *p)
 static void put_disk(enum vd_encoding encoding, uint8_t *p, uint64_t v)
 {
     switch (encoding) {
+    case VD_U8:
+        *p = (uint8_t)v;
+        break;
     case VD_LE16:
         vd_put_le16(p, (uint16_t)v);
         break;
@@ -63,6 +68,9 @@ static void put_host(const struct vd_field *field, void *record, uint64_t v)
     uint32_t v32 = (uint32_t)v;
 
     switch (vd_field_bytes(field)) {
+    case 1:
+        *p = (uint8_t)v;
+        break;
     case 2:
         memcpy(p, &v16, 2);
         break;
@@ -82,6 +90,8 @@ uint64_t vd_field_get(const struct vd_field *field, const void *record)
     uint64_t v64;
 
     switch (vd_field_bytes(field)) {
+    case 1:
+        return *p;
     case 2:
         memcpy(&v16, p, 2);
         return v16;

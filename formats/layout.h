@@ -17,8 +17,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum vd_encoding { VD_LE16, VD_LE32, VD_LE64, VD_BE16, VD_BE32, VD_BE64 };
+enum vd_encoding { VD_U8, VD_LE16, VD_LE32, VD_LE64, VD_BE16, VD_BE32, VD_BE64 };
 
+typedef uint8_t vd_host_U8;
 typedef uint16_t vd_host_LE16, vd_host_BE16;
 typedef uint32_t vd_host_LE32, vd_host_BE32;
 typedef uint64_t vd_host_LE64, vd_host_BE64;

@@ -33,7 +33,7 @@ static int may_write(void *opaque, int64_t offset, int64_t bytes, struct vd_err 
                              "a repair wrote to 0x%" PRIx64 " before the image was walked", (uint64_t)offset);
     bits = vd_usemap_cluster_bits(keeper->map);
     for (uint64_t c = (uint64_t)offset >> bits; c <= (uint64_t)(offset + bytes - 1) >> bits; c++)
-        if (c < vd_usemap_clusters(keeper->map) && vd_usemap_kind(keeper->map, c, NULL) == VD_KIND_DATA)
+        if (c < vd_usemap_clusters(keeper->map) && vd_kind_is_data(vd_usemap_kind(keeper->map, c, NULL)))
             return vd_fail(err, VD_ERR_REFUSED, 0, "a repair wrote to the data cluster at 0x%" PRIx64,
                            c << bits);
     return 0;

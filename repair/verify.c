@@ -19,7 +19,7 @@ static bool was_reached(const struct vd_check_result *before, uint64_t host)
     if (!before->map || host == VD_NOWHERE || !before->cluster_size)
         return false;
     kind = vd_usemap_kind(before->map, host / before->cluster_size, NULL);
-    return kind != VD_KIND_FREE && kind != VD_KIND_DATA && !before->map_is_incomplete;
+    return kind != VD_KIND_FREE && !vd_kind_is_data(kind) && !before->map_is_incomplete;
 }
 
 /* A reference that was wrong and is still wrong, be it in another way, is not new. */

@@ -17,12 +17,12 @@ enum { STRIP = 64, STRIP_ROWS = 8, RUNS_SHOWN = 40 };
 struct map_run {
     uint64_t first, count;
     enum vd_kind kind;
-    unsigned refs;
+    uint64_t refs;
 };
 
 VD_VEC(map_run_vec, struct map_run)
 
-static int keep_run(void *opaque, uint64_t first, uint64_t count, enum vd_kind kind, unsigned refs)
+static int keep_run(void *opaque, uint64_t first, uint64_t count, enum vd_kind kind, uint64_t refs)
 {
     return map_run_vec_push(opaque, (struct map_run){first, count, kind, refs});
 }
@@ -41,6 +41,15 @@ static char letter_of(const uint64_t *bytes, bool shared)
                                                [VD_KIND_HEADER] = 'H',
                                                [VD_KIND_L1] = '1',
                                                [VD_KIND_L2] = '2',
+                                               [VD_KIND_REFCOUNT_TABLE] = 'R',
+                                               [VD_KIND_REFCOUNT_BLOCK] = 'r',
+                                               [VD_KIND_SNAPSHOT_TABLE] = 'S',
+                                               [VD_KIND_SNAPSHOT_L1] = 's',
+                                               [VD_KIND_BITMAP_DIRECTORY] = 'B',
+                                               [VD_KIND_BITMAP_TABLE] = 'b',
+                                               [VD_KIND_BITMAP_DATA] = 'd',
+                                               [VD_KIND_ENCRYPTION_HEADER] = 'E',
+                                               [VD_KIND_COMPRESSED] = 'c',
                                                [VD_KIND_DATA] = '#'};
     enum vd_kind most = VD_KIND_FREE;
 
@@ -50,7 +59,7 @@ static char letter_of(const uint64_t *bytes, bool shared)
         if (bytes[k] > bytes[most])
             most = k;
     /* A table is small, and what people look for. */
-    for (enum vd_kind k = VD_KIND_HEADER; k < VD_KIND_DATA; k++)
+    for (enum vd_kind k = VD_KIND_HEADER; k < VD_KIND_COMPRESSED; k++)
         if (bytes[k])
             most = k;
     return letters[most];

@@ -349,7 +349,7 @@ int qed_walk(struct vd_check *ck, const struct qed_geometry *g, uint64_t image_s
     uint64_t ignored;
 
     walk->g = *g;
-    if (vd_begin_map(ck, g->cluster_bits, g->file_end >> g->cluster_bits, err) < 0 ||
+    if (vd_begin_map(ck, VD_MAP_BITS, g->cluster_bits, g->file_end >> g->cluster_bits, err) < 0 ||
         vd_claim(ck, VD_KIND_HEADER, (struct vd_span){0, vd_min(g->header_end, g->file_end)}, VD_NOWHERE,
                  &ignored, err) < 0 ||
         vd_claim(ck, VD_KIND_L1, (struct vd_span){g->l1_off, g->table_bytes}, 40, &ignored, err) < 0)

@@ -335,7 +335,7 @@ static int claim_things(struct BlockDriverState *bs, struct vd_check *ck, int fi
 
     (void)bs;
     (void)fix;
-    must(vd_begin_map(ck, 12, 100, err), err);
+    must(vd_begin_map(ck, VD_MAP_BITS, 12, 100, err), err);
     ck_assert_uint_eq(ck->cluster_size, CLUSTER);
     must(vd_claim(ck, VD_KIND_HEADER, (struct vd_span){0, 64}, VD_NOWHERE, &shared, err), err);
     ck_assert_uint_eq(shared, 0);
@@ -382,9 +382,9 @@ static int begin_twice(struct BlockDriverState *bs, struct vd_check *ck, int fix
 {
     (void)bs;
     (void)fix;
-    must(vd_begin_map(ck, 12, 100, err), err);
+    must(vd_begin_map(ck, VD_MAP_BITS, 12, 100, err), err);
     must(vd_claim(ck, VD_KIND_DATA, (struct vd_span){0, 50 * CLUSTER}, VD_NOWHERE, NULL, err), err);
-    must(vd_begin_map(ck, 16, 50, err), err);
+    must(vd_begin_map(ck, VD_MAP_BITS, 16, 50, err), err);
     ck_assert_uint_eq(ck->image_end, 0);
     ck_assert_int_eq(vd_kind_at(ck, 0, NULL), VD_KIND_FREE);
     return 0;
@@ -409,12 +409,12 @@ static int try_on_the_side(struct BlockDriverState *bs, struct vd_check *ck, int
     uint64_t shared;
 
     (void)fix;
-    must(vd_begin_map(ck, 12, 100, err), err);
+    must(vd_begin_map(ck, VD_MAP_BITS, 12, 100, err), err);
     must(vd_claim(ck, VD_KIND_DATA, (struct vd_span){CLUSTER, CLUSTER}, VD_NOWHERE, &shared, err), err);
     scratch = vd_scratch_new(ck, err);
     must_have(scratch, err);
     ck_assert_ptr_eq(scratch->bs, bs);
-    must(vd_begin_map(scratch, 13, 50, err), err);
+    must(vd_begin_map(scratch, VD_MAP_BITS, 13, 50, err), err);
     must(vd_claim(scratch, VD_KIND_DATA, (struct vd_span){0, 3 * CLUSTER}, VD_NOWHERE, &shared, err), err);
     ck_assert_uint_eq(shared, 0);
     ck_assert_int_eq(vd_found(scratch, TORN), VD_LEAVE);

@@ -13,7 +13,7 @@ static struct vd_budget budget = VD_BUDGET_INIT;
 static struct vd_usemap *make(uint64_t clusters)
 {
     struct vd_err err = VD_ERR_INIT;
-    struct vd_usemap *map = vd_usemap_new(BITS, clusters, &budget, &err);
+    struct vd_usemap *map = vd_usemap_new(VD_MAP_BITS, BITS, clusters, &budget, &err);
 
     must_have(map, &err);
     return map;
@@ -24,7 +24,7 @@ static uint64_t claim(struct vd_usemap *map, enum vd_kind kind, uint64_t first, 
     struct vd_err err = VD_ERR_INIT;
     uint64_t shared = 99;
 
-    must(vd_usemap_claim(map, kind, first, count, first + 1000, &shared, &err), &err);
+    must(vd_usemap_claim(map, &(struct vd_claim){kind, first + 1000, 1}, first, count, &shared, &err), &err);
     return shared;
 }
 
@@ -408,7 +408,7 @@ struct listing {
     int stop_after;
 };
 
-static int on_run(void *opaque, uint64_t first, uint64_t count, enum vd_kind kind, unsigned refs)
+static int on_run(void *opaque, uint64_t first, uint64_t count, enum vd_kind kind, uint64_t refs)
 {
     static const char letters[] = {[VD_KIND_FREE] = '-',
                                    [VD_KIND_HEADER] = 'H',
@@ -421,8 +421,8 @@ static int on_run(void *opaque, uint64_t first, uint64_t count, enum vd_kind kin
     ck_assert_uint_eq(first, l->next);
     ck_assert_uint_gt(count, 0);
     l->next = first + count;
-    snprintf(l->text + at, sizeof(l->text) - at, "%s%llu%c%u", at ? " " : "", (unsigned long long)count,
-             letters[kind], refs);
+    snprintf(l->text + at, sizeof(l->text) - at, "%s%llu%c%llu", at ? " " : "", (unsigned long long)count,
+             letters[kind], (unsigned long long)refs);
     return l->stop_after && --l->stop_after == 0 ? -1 : 0;
 }
 
@@ -475,8 +475,9 @@ START_TEST(a_file_of_too_many_clusters_is_refused)
 {
     struct vd_err err;
 
-    must_be_null(vd_usemap_new(BITS, ((uint64_t)1 << 36) + 1, &budget, &err), &err, VD_ERR_LIMIT);
-    must_be_null(vd_usemap_new(BITS, UINT64_MAX, &budget, &err), &err, VD_ERR_LIMIT);
+    must_be_null(vd_usemap_new(VD_MAP_BITS, BITS, ((uint64_t)1 << 36) + 1, &budget, &err), &err,
+                 VD_ERR_LIMIT);
+    must_be_null(vd_usemap_new(VD_MAP_BITS, BITS, UINT64_MAX, &budget, &err), &err, VD_ERR_LIMIT);
 }
 END_TEST
 
@@ -484,12 +485,14 @@ START_TEST(a_hostile_sparse_file_costs_what_its_claims_touch)
 {
     struct vd_budget small = {.memory = 100 << 10};
     struct vd_err err = VD_ERR_INIT;
-    struct vd_usemap *map = vd_usemap_new(12, (uint64_t)1 << 36, &small, &err);
+    struct vd_usemap *map = vd_usemap_new(VD_MAP_BITS, 12, (uint64_t)1 << 36, &small, &err);
+    uint64_t shared;
     int rc = 0, claims;
 
     must_have(map, &err);
     for (claims = 0; rc == 0 && claims < 1000; claims++)
-        rc = vd_usemap_claim(map, VD_KIND_DATA, (uint64_t)claims << 20, 1, VD_NOWHERE, NULL, &err);
+        rc = vd_usemap_claim(map, &(struct vd_claim){VD_KIND_DATA, VD_NOWHERE, 1}, (uint64_t)claims << 20, 1,
+                             &shared, &err);
     ck_assert_int_eq(rc, -1);
     ck_assert_int_eq(err.kind, VD_ERR_LIMIT);
     ck_assert_int_gt(claims, 5);
@@ -506,7 +509,7 @@ START_TEST(the_budget_bounds_large_maps_and_shared_clusters_as_well)
     static const uint64_t offsets[] = {AT(5), AT(5), AT(5 + 80 * PAGE), AT(5 + 80 * PAGE), AT(5 + 90 * PAGE)};
     struct vd_claim_batch batch = {.offsets = offsets, .n = 5, .hi = AT((uint64_t)100 * PAGE)};
     struct vd_claim_result r = {0};
-    struct vd_usemap *map = vd_usemap_new(BITS, (uint64_t)100 * PAGE, &small, &err);
+    struct vd_usemap *map = vd_usemap_new(VD_MAP_BITS, BITS, (uint64_t)100 * PAGE, &small, &err);
 
     must_have(map, &err);
     must_fail(vd_usemap_claim_batch(map, &batch, &r, &err), &err, VD_ERR_LIMIT);
