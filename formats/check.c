@@ -89,6 +89,11 @@ struct vd_refs vd_refs_at(struct vd_check *ck, uint64_t host)
     return ck->sink->refs_at(ck, host);
 }
 
+uint64_t vd_next_claimed(struct vd_check *ck, uint64_t cluster)
+{
+    return ck->sink->next_claimed(ck, cluster);
+}
+
 int vd_claim_table(struct vd_check *ck, const struct vd_claim_batch *batch, struct vd_claim_result *result,
                    struct vd_err *err)
 {
