@@ -14,14 +14,34 @@
 
 /* ---- one image as JSON; the human form is made from it, so that the two cannot differ */
 
+/* Where values go: to the object itself, or to the newest item of a list. */
+struct teller {
+    json_t *top;
+    json_t *at; /* borrowed */
+};
+
+static void begin_item(void *opaque, const char *list)
+{
+    struct teller *t = opaque;
+    json_t *items = json_object_get(t->top, list);
+
+    if (!items) {
+        items = json_array();
+        json_object_set_new(t->top, list, items);
+    }
+    t->at = json_object();
+    json_array_append_new(items, t->at);
+}
+
 static void tell_json(void *opaque, const char *name, enum vd_info_type type, uint64_t number,
                       const char *text)
 {
+    struct teller *t = opaque;
     json_t *value;
 
     switch (type) {
     case VD_INFO_TEXT:
-        vd_json_set_text(opaque, name, text, strlen(text));
+        vd_json_set_text(t->at, name, text, strlen(text));
         return;
     case VD_INFO_BOOL:
         value = json_boolean(number);
@@ -30,7 +50,7 @@ static void tell_json(void *opaque, const char *name, enum vd_info_type type, ui
         value = vd_json_number(number);
         break;
     }
-    json_object_set_new(opaque, name, value);
+    json_object_set_new(t->at, name, value);
 }
 
 static void set_backing(json_t *o, const struct vd_chain_link *link)
@@ -55,7 +75,8 @@ static json_t *info_json(const struct vd_chain_link *link, struct vd_err *err)
 {
     struct BlockDriverState *bs = link->bs;
     json_t *o = json_object(), *data = json_object(), *specific = json_object();
-    struct vd_info info = {tell_json, data};
+    struct teller to_data = {data, data}, to_image = {o, o};
+    struct vd_info info = {tell_json, begin_item, &to_data}, lists = {tell_json, begin_item, &to_image};
     struct BlockDriverInfo general = {0};
     const char *name = bs->drv->qemu_name ? bs->drv->qemu_name : bs->drv->format_name;
 
@@ -71,6 +92,8 @@ static json_t *info_json(const struct vd_chain_link *link, struct vd_err *err)
         json_object_set_new(o, "dirty-flag", json_boolean(general.is_dirty));
     }
     set_backing(o, link);
+    if (bs->drv->bdrv_snapshot_list)
+        (void)bs->drv->bdrv_snapshot_list(bs, &lists, err);
     if (bs->drv->bdrv_get_specific_info && bs->drv->bdrv_get_specific_info(bs, &info, err) == 0) {
         json_object_set_new(specific, "type", json_string(name));
         json_object_set(specific, "data", data);
@@ -86,11 +109,19 @@ static void print_value(const char *name, json_t *value, int indent)
     char size[VD_TEXT_SIZE_MAX], text[4096];
     const char *key;
     json_t *inner;
+    size_t i;
 
     if (json_is_object(value)) {
         json_object_foreach(value, key, inner) print_value(key, inner, indent);
         return;
     }
+    json_array_foreach(value, i, inner)
+    {
+        printf("%*s%s[%zu]\n", indent, "", name, i);
+        print_value("", inner, indent + 2);
+    }
+    if (json_is_array(value))
+        return;
     if (strcmp(name, "type") == 0)
         return;
     printf("%*s%-24s ", indent, "", name);

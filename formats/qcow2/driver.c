@@ -95,6 +95,7 @@ static void qcow2_close(struct BlockDriverState *bs)
     free(q->inflated.bytes);
     free(q->backing_format);
     free(q->data_file);
+    free(q->rest.lost_backing);
 }
 
 static int qcow2_invalidate_cache(struct BlockDriverState *bs, struct vd_err *err)
@@ -121,7 +122,6 @@ static int qcow2_get_specific_info(struct BlockDriverState *bs, struct vd_info *
     const struct qcow2 *q = bs->opaque;
     const struct qcow2_header *h = &q->header;
 
-    (void)err;
     vd_tell_text(info, "compat", h->version == 2 ? "0.10" : "1.1");
     vd_tell_text(info, "compression-type",
                  h->compression_type == QCOW2_DEFLATE ? "zlib"
@@ -148,7 +148,7 @@ static int qcow2_get_specific_info(struct BlockDriverState *bs, struct vd_info *
     vd_tell_number(info, "incompatible-features", VD_INFO_OFFSET, h->incompatible_features);
     vd_tell_number(info, "compatible-features", VD_INFO_OFFSET, h->compatible_features);
     vd_tell_number(info, "autoclear-features", VD_INFO_OFFSET, h->autoclear_features);
-    return 0;
+    return qcow2_bitmap_list(bs, info, err);
 }
 
 const struct BlockDriver vd_driver_qcow2 = {
@@ -165,6 +165,7 @@ const struct BlockDriver vd_driver_qcow2 = {
     .bdrv_co_block_status = qcow2_co_block_status,
     .bdrv_get_info = qcow2_get_info,
     .bdrv_get_specific_info = qcow2_get_specific_info,
+    .bdrv_snapshot_list = qcow2_snapshot_list,
     .bdrv_co_invalidate_cache = qcow2_invalidate_cache,
     .bdrv_co_check = qcow2_co_check,
     .bdrv_guest_ranges = qcow2_guest_ranges,

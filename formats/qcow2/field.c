@@ -108,6 +108,70 @@ static int find_extension_field(struct cursor *c, uint64_t i)
     return *c->p ? unknown(c) : 0;
 }
 
+/* "snapshot[i]" was taken. */
+static int find_snapshot_field(struct cursor *c, uint64_t i)
+{
+    struct vd_budget budget = VD_BUDGET_INIT;
+    struct qcow2_snapshots s;
+    struct qcow2_snapshot sn = {0};
+    bool is_one;
+    uint64_t slot;
+
+    if (qcow2_read_snapshots(c->bs, &budget, &s, c->err) < 0)
+        return -1;
+    is_one = i < s.list.n;
+    if (is_one)
+        sn = s.list.v[i];
+    qcow2_snapshots_done(&s);
+    if (!is_one)
+        return unknown(c);
+    if (take(c, ".L1", &slot))
+        return find_in_l1(c, sn.l1_off, slot);
+    if (take(c, ".id", NULL) && !*c->p) {
+        c->bytes = 1;
+        c->off = sn.entry_off + QCOW2_SNAPSHOT_BYTES + sn.extra_bytes;
+        return 0;
+    }
+    if (take(c, ".extra_vm_state_size", NULL) || take(c, ".extra_disk_size", NULL)) {
+        bool is_disk = c->p[-strlen("disk_size")] == 'd';
+
+        c->off = sn.entry_off + QCOW2_SNAPSHOT_BYTES + (is_disk ? 8 : 0);
+        return *c->p ? unknown(c) : 0;
+    }
+    return take(c, ".", NULL) ? find_in(c, &qcow2_snapshot_entry_layout, sn.entry_off) : unknown(c);
+}
+
+/* "bitmap[i]" was taken. */
+static int find_bitmap_field(struct cursor *c, uint64_t i)
+{
+    struct vd_budget budget = VD_BUDGET_INIT;
+    struct qcow2_bitmaps b;
+    struct qcow2_bitmap bm = {0};
+    bool is_one;
+    uint64_t k;
+
+    if (qcow2_read_bitmaps(c->bs, &budget, &b, c->err) < 0)
+        return -1;
+    is_one = i < b.list.n;
+    if (is_one)
+        bm = b.list.v[i];
+    qcow2_bitmaps_done(&b);
+    if (!is_one)
+        return unknown(c);
+    if (take(c, ".table", &k)) {
+        c->off = bm.table_off + 8 * k;
+        return *c->p ? unknown(c) : 0;
+    }
+    return take(c, ".", NULL) ? find_in(c, &qcow2_bitmap_entry_layout, bm.entry_off) : unknown(c);
+}
+
+static int find_bitmaps_field(struct cursor *c)
+{
+    const struct qcow2_extension *ext = qcow2_find_extension(c->bs->opaque, QCOW2_EXT_BITMAPS);
+
+    return ext ? find_in(c, &qcow2_bitmaps_extension_layout, ext->off) : unknown(c);
+}
+
 static int find(struct cursor *c)
 {
     const struct qcow2 *q = c->bs->opaque;
@@ -125,6 +189,12 @@ static int find(struct cursor *c)
         return find_refcount(c, i);
     if (take(c, "ext", &i))
         return find_extension_field(c, i);
+    if (take(c, "snapshot", &i))
+        return find_snapshot_field(c, i);
+    if (take(c, "bitmaps.", NULL))
+        return find_bitmaps_field(c);
+    if (take(c, "bitmap", &i))
+        return find_bitmap_field(c, i);
     return unknown(c);
 }
 

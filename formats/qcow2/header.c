@@ -155,6 +155,8 @@ static void forget_names(struct BlockDriverState *bs)
     free(bs->backing_file);
     free(q->backing_format);
     free(q->data_file);
+    free(q->rest.lost_backing);
+    q->rest = (struct qcow2_rest){0};
     bs->backing_file = q->backing_format = q->data_file = NULL;
     bs->backing_file_len = 0;
     bs->backing_format = NULL;
@@ -196,12 +198,12 @@ int qcow2_read_header(struct BlockDriverState *bs, struct vd_err *err)
     if (bdrv_pread_padded(bs->file, 0, (int64_t)q->g.cluster_size, cluster, err) < 0)
         return vd_while(err, "qcow2 header cluster");
     parse_extensions(cluster, &q->header, &q->g, &q->ext);
-    return read_names(bs, cluster, err);
+    return read_names(bs, cluster, err) < 0 ? -1 : qcow2_read_rest(q, cluster, err);
 }
 
 /* ---- writing */
 
-static int clear_unknown_autoclear(struct BlockDriverState *bs, struct vd_err *err)
+int qcow2_clear_unknown_autoclear(struct BlockDriverState *bs, struct vd_err *err)
 {
     struct qcow2 *q = bs->opaque;
     uint8_t word[8];
@@ -222,7 +224,7 @@ int qcow2_write_fields(struct BlockDriverState *bs, const struct qcow2_header *h
     uint8_t bytes[QCOW2_HEADER_BYTES];
     int64_t n = last->offset + vd_field_bytes(last) - first->offset;
 
-    if (clear_unknown_autoclear(bs, err) < 0)
+    if (qcow2_clear_unknown_autoclear(bs, err) < 0)
         return -1;
     vd_encode(&qcow2_header_layout, header, bytes);
     if (bdrv_pwrite(bs->file, first->offset, n, bytes + first->offset, stage, err) < 0)
@@ -264,6 +266,13 @@ static bool length_is_large(const struct qcow2 *q)
 static bool length_is_unaligned(const struct qcow2 *q)
 {
     return !length_is_short(q) && !length_is_large(q) && q->header.header_length % 8;
+}
+
+static bool length_is_suspect(const struct qcow2 *q)
+{
+    return q->g.is_usable && q->header.version != 2 && !length_is_short(q) && !length_is_large(q) &&
+           !length_is_unaligned(q) && !q->ext.n && q->rest.fits_by_extension &&
+           q->rest.fitting_length != q->header.header_length;
 }
 
 static bool backing_offset_is_invalid(const struct qcow2 *q)
@@ -422,6 +431,7 @@ const struct qcow2_rule qcow2_rules[] = {
     {QCOW2_HEADER_LENGTH_SHORT,        length_is_short,                   "header_length",           QCOW2_REFUSES_OPEN                   },
     {QCOW2_HEADER_LENGTH_LARGE,        length_is_large,                   "header_length",           QCOW2_REFUSES_OPEN                   },
     {QCOW2_HEADER_LENGTH_UNALIGNED,    length_is_unaligned,               "header_length",           0                                    },
+    {QCOW2_HEADER_LENGTH_SUSPECT,      length_is_suspect,                 "header_length",           0                                    },
     {QCOW2_BACKING_OFFSET_INVALID,     backing_offset_is_invalid,         "backing_file_offset",     QCOW2_REFUSES_OPEN                   },
     {QCOW2_COMPRESSION_TYPE_UNKNOWN,   compression_is_unknown,            "compression_type",        QCOW2_REFUSES_OPEN                   },
     {QCOW2_COMPRESSION_BIT_MISMATCH,   compression_bit_is_wrong,          "incompatible_features",   QCOW2_REFUSES_OPEN                   },

@@ -73,6 +73,23 @@ VD_DECLARE_LAYOUT(qcow2_bitmap_entry, QCOW2_BITMAP)
 
 VD_DECLARE_LAYOUT(qcow2_crypt_extension, QCOW2_CRYPT_EXTENSION)
 
+/* The header of LUKS version 1, as far as it bounds itself; eight key slots follow. */
+#define QCOW2_LUKS(F)                                                                                        \
+    F(BE32, 0, magic)                                                                                        \
+    F(BE16, 4, magic_end)                                                                                    \
+    F(BE16, 6, version)                                                                                      \
+    F(BE32, 104, payload_sector)                                                                             \
+    F(BE32, 108, key_bytes)
+
+VD_DECLARE_LAYOUT(qcow2_luks, QCOW2_LUKS)
+
+#define QCOW2_LUKS_SLOT(F)                                                                                   \
+    F(BE32, 0, active)                                                                                       \
+    F(BE32, 40, key_sector) /* from the beginning of the LUKS header */                                      \
+    F(BE32, 44, stripes)
+
+VD_DECLARE_LAYOUT(qcow2_luks_slot, QCOW2_LUKS_SLOT)
+
 enum {
     QCOW2_V2_HEADER = 72,
     QCOW2_V3_HEADER = 104,
@@ -101,10 +118,18 @@ enum {
     QCOW2_MIN_GRANULARITY_BITS = 9,
     QCOW2_MAX_GRANULARITY_BITS = 31,
     QCOW2_CRYPT_BYTES = 16,
+    QCOW2_LUKS_BYTES = 592,
+    QCOW2_LUKS_SLOTS = 8,
+    QCOW2_LUKS_FIRST_SLOT = 208, /* bytes */
+    QCOW2_LUKS_SLOT_BYTES = 48,
     QCOW2_FEATURE_NAME_BYTES = 48,
 };
 
 #define QCOW2_MAGIC                0x514649fbU
+#define QCOW2_LUKS_MAGIC           0x4c554b53U
+#define QCOW2_LUKS_MAGIC_END       0xbabeU
+#define QCOW2_LUKS_ACTIVE          0x00ac71f3U
+#define QCOW2_LUKS_INACTIVE        0x0000deadU
 #define QCOW2_MAX_BITMAP_DIRECTORY 67107840U
 
 /* Header extensions. */
@@ -134,7 +159,7 @@ enum {
 
 enum { QCOW2_CRYPT_NONE, QCOW2_CRYPT_AES, QCOW2_CRYPT_LUKS };
 enum { QCOW2_DEFLATE, QCOW2_ZSTD };
-enum { QCOW2_BITMAP_IN_USE = 1, QCOW2_BITMAP_AUTO = 2, QCOW2_BITMAP_EXTRA_COMPATIBLE = 4 };
+enum { QCOW2_BITMAP_F_IN_USE = 1, QCOW2_BITMAP_F_AUTO = 2, QCOW2_BITMAP_F_EXTRA_COMPATIBLE = 4 };
 
 /* Words of tables. */
 #define QCOW2_COPIED            ((uint64_t)1 << 63) /* the reference count is exactly 1 */

@@ -8,26 +8,53 @@
 
 #include "formats/qcow2/qcow2.h"
 
-/* What a repair of the rule writes: the field's new value; false where nothing is proven. */
-static bool fixed_header(const struct qcow2 *q, enum qcow2_finding finding, struct qcow2_header *fixed)
+/* An encryption method that is not known is LUKS where the extension for it leads to a LUKS header. */
+static int plan_crypt_method(struct BlockDriverState *bs, struct qcow2_header *fixed, bool *has_fix,
+                             struct vd_err *err)
 {
+    struct qcow2_crypt crypt;
+
+    if (qcow2_read_crypt(bs, &crypt, err) < 0)
+        return -1;
+    fixed->crypt_method = QCOW2_CRYPT_LUKS;
+    *has_fix = crypt.is_sane;
+    return 0;
+}
+
+/* What a repair of the rule writes: the field's new value; *has_fix is false where nothing is proven. */
+static int plan_header(struct BlockDriverState *bs, enum qcow2_finding finding, struct qcow2_header *fixed,
+                       bool *has_fix, struct vd_err *err)
+{
+    const struct qcow2 *q = bs->opaque;
+
     *fixed = q->header;
+    *has_fix = true;
     switch ((int)finding) {
     case QCOW2_HEADER_MAGIC:
         fixed->magic = QCOW2_MAGIC;
-        return true;
+        return 0;
     case QCOW2_HEADER_VERSION:
         fixed->version = 3;
-        return true;
+        return 0;
+    case QCOW2_HEADER_LENGTH_SHORT:
+    case QCOW2_HEADER_LENGTH_LARGE:
+    case QCOW2_HEADER_LENGTH_UNALIGNED:
+    case QCOW2_HEADER_LENGTH_SUSPECT:
+        fixed->header_length = q->rest.fitting_length;
+        *has_fix = q->rest.fitting_length;
+        return 0;
     case QCOW2_SIZE_UNALIGNED:
         fixed->size = vd_align_up_sat(q->header.size, QCOW2_SECTOR);
-        return true;
+        return 0;
+    case QCOW2_CRYPT_METHOD_UNKNOWN:
+        return plan_crypt_method(bs, fixed, has_fix, err);
     case QCOW2_DATA_FILE_RAW_WITHOUT_FILE:
     case QCOW2_BACKING_WITH_RAW_DATA_FILE:
         fixed->autoclear_features &= ~(uint64_t)QCOW2_AUTOCLEAR_DATA_FILE_RAW;
-        return true;
+        return 0;
     default:
-        return false;
+        *has_fix = false;
+        return 0;
     }
 }
 
@@ -36,9 +63,12 @@ static int judge_rule(struct vd_check *ck, const struct qcow2_rule *rule, struct
     const struct qcow2 *q = ck->bs->opaque;
     const struct vd_field *field = vd_layout_find(&qcow2_header_layout, rule->field);
     struct qcow2_header fixed;
-    bool has_fix = fixed_header(q, rule->finding, &fixed);
-    uint64_t now = vd_field_get(field, &q->header), then = vd_field_get(field, &fixed);
+    bool has_fix;
+    uint64_t now = vd_field_get(field, &q->header), then;
 
+    if (plan_header(ck->bs, rule->finding, &fixed, &has_fix, err) < 0)
+        return -1;
+    then = has_fix ? vd_field_get(field, &fixed) : now;
     if (vd_found(ck, rule->finding, .host = field->offset, .found = now,
                  .expected = then != now ? then : VD_NOWHERE,
                  .level = has_fix ? 0 : VD_LEVEL_NONE) == VD_LEAVE)

@@ -4,6 +4,24 @@
  */
 #include "formats/qcow2/qcow2.h"
 
+/* ---- pass "extensions": what can be told without a map */
+
+static int pass_extensions(struct vd_check *ck, struct vd_err *err)
+{
+    struct qcow2_state *s = ck->driver_data;
+
+    if (qcow2_judge_extensions(ck, err) < 0)
+        return -1;
+    if (ck->has_changed)
+        return 0;
+    if (qcow2_read_snapshots(ck->bs, ck->budget, &s->snapshots, err) < 0 ||
+        qcow2_read_bitmaps(ck->bs, ck->budget, &s->bitmaps, err) < 0)
+        return -1;
+    return qcow2_judge_snapshots(ck, &s->snapshots, err) < 0 || qcow2_judge_bitmaps(ck, &s->bitmaps, err) < 0
+               ? -1
+               : 0;
+}
+
 /* ---- pass "metadata": everything that does not hang on an L1 table */
 
 static int claim_l1(struct vd_check *ck, struct vd_err *err)
@@ -28,12 +46,20 @@ static int pass_metadata(struct vd_check *ck, struct vd_err *err)
     struct qcow2_state *s = ck->driver_data;
     const struct qcow2 *q = ck->bs->opaque;
 
+    int rc;
+
     s->map_clusters = q->g.file_end >> q->g.cluster_bits;
     if (vd_begin_map(ck, VD_MAP_COUNTS, q->g.cluster_bits, s->map_clusters, err) < 0 ||
         vd_claim(ck, VD_KIND_HEADER, (struct vd_span){0, q->g.cluster_size}, VD_NOWHERE, NULL, err) < 0 ||
         qcow2_walk_reftable(ck, &s->reftable, err) < 0)
         return -1;
-    return claim_l1(ck, err);
+    rc = claim_l1(ck, err);
+    if (rc)
+        return rc;
+    return qcow2_claim_snapshots(ck, &s->snapshots, err) < 0 ||
+                   qcow2_claim_bitmaps(ck, &s->bitmaps, err) < 0 || qcow2_claim_crypt(ck, err) < 0
+               ? -1
+               : 0;
 }
 
 /* ---- pass "tables" */
@@ -50,9 +76,13 @@ static int pass_tables(struct vd_check *ck, struct vd_err *err)
                                               .fragmented = s->walk.fragmented + s->walk.compressed,
                                               .compressed = s->walk.compressed,
                                               .zero = s->walk.zeroes};
-    if (qcow2_judge(ck, &s->walk, err) < 0)
+    if (qcow2_judge(ck, &s->walk, err) < 0 || qcow2_judge_conflicts(ck, &s->walk, err) < 0)
         return -1;
-    return qcow2_judge_conflicts(ck, &s->walk, err);
+    return qcow2_judge_snapshot_claims(ck, &s->snapshots, err) < 0 ||
+                   qcow2_judge_bitmap_claims(ck, &s->bitmaps, err) < 0 ||
+                   qcow2_judge_crypt_claims(ck, err) < 0
+               ? -1
+               : 0;
 }
 
 static int pass_copied(struct vd_check *ck, struct vd_err *err)
@@ -87,16 +117,17 @@ static int pass_state(struct vd_check *ck, struct vd_err *err)
 }
 
 static const struct vd_pass passes[] = {
-    {"header",                                                      qcow2_pass_header, VD_ALWAYS, "the geometry is trusted from here on"},
-    {"metadata",                                                    pass_metadata, VD_ALWAYS, "everything that does not hang on an L1 table is in the map"},
-    {"tables",                                                             pass_tables, VD_ALWAYS, "every cluster that a table names is counted"},
-    {"refcounts",qcow2_pass_refcounts, VD_ALWAYS,
+    {"header",                           qcow2_pass_header, VD_ALWAYS, "the geometry is trusted from here on"},
+    {"extensions",                         pass_extensions, VD_ALWAYS, "snapshots and bitmaps are known"},
+    {"metadata",                                  pass_metadata, VD_ALWAYS, "everything that does not hang on an L1 table is in the map"},
+    {"tables",pass_tables, VD_ALWAYS, "every cluster that a table names is counted"},
+    {"refcounts", qcow2_pass_refcounts, VD_ALWAYS,
      "stored counts are at least what was counted, or a finding"},
-    {"copied", pass_copied, VD_ALWAYS,
+    {"copied",                         pass_copied, VD_ALWAYS,
      "entries of the active tables say rightly whether they are the only ones"},
-    {"leaks",                                                      qcow2_pass_leaks, VD_IF_COMPLETE, "every counted cluster has an owner or a finding"},
-    {"state",                                                    pass_state, VD_LAST, "the dirty and corrupt bits tell the truth"},
-    {0                                                            },
+    {"leaks",                         qcow2_pass_leaks, VD_IF_COMPLETE, "every counted cluster has an owner or a finding"},
+    {"state",                                  pass_state, VD_LAST, "the dirty and corrupt bits tell the truth"},
+    {0                            },
 };
 
 int qcow2_co_check(struct BlockDriverState *bs, struct vd_check *check, int fix, struct vd_err *err)
@@ -110,6 +141,8 @@ int qcow2_co_check(struct BlockDriverState *bs, struct vd_check *check, int fix,
     rc = vd_run_passes(check, passes, err);
     check->driver_data = NULL;
     check->tree = NULL;
+    qcow2_snapshots_done(&state.snapshots);
+    qcow2_bitmaps_done(&state.bitmaps);
     qcow2_walk_done(&state.walk);
     qcow2_reftable_done(&state.reftable);
     vd_runs_done(&state.leaked);

@@ -8,6 +8,7 @@
 #include "formats/base/span.h"
 #include "formats/base/vec.h"
 #include "formats/check.h"
+#include "formats/info.h"
 #include "formats/node/block.h"
 #include "formats/qcow2/layout.h"
 
@@ -75,11 +76,24 @@ struct qcow2_cached_cluster {
     uint8_t *bytes;     /* one cluster */
 };
 
+/* What stands in the header's cluster beside fields and extensions. Offsets are of the first byte that is not
+ * zero; 0: there is none. */
+struct qcow2_rest {
+    uint32_t fitting_length; /* the header's length at which the extensions parse; 0: none is known */
+    bool fits_by_extension;  /* and an extension that is known says so, not only an end marker */
+    uint64_t padding;        /* the seven bytes behind the compression type */
+    uint64_t unknown_field;  /* offset, behind the known fields */
+    uint64_t after_end;      /* offset, behind the end marker of the extensions */
+    bool looks_like_v3;      /* version 2, and the fields that version 3 added stand behind its header */
+    char *lost_backing; /* text where the backing file's name would stand, and no name is said to; or NULL */
+};
+
 struct qcow2 {
     struct qcow2_header header; /* version 2 with the values that it implies */
     struct qcow2_geometry g;
     struct qcow2_extensions ext;
     bool has_header; /* the file is long enough for one */
+    struct qcow2_rest rest;
     char *backing_format;
     char *data_file; /* what the header names; NULL: nothing */
     struct qcow2_window l1, l2;
@@ -92,6 +106,9 @@ struct qcow2 {
 /* The geometry that a header gives in a file of that size. */
 struct qcow2_geometry qcow2_derive(const struct qcow2_header *header, uint64_t file_size);
 
+/* Clears the autoclear bits that are not known; to be done before anything else is written. */
+int qcow2_clear_unknown_autoclear(struct BlockDriverState *bs, struct vd_err *err);
+
 /* Reads the header, its extensions and names, and derives the geometry; a file too short is no error. */
 int qcow2_read_header(struct BlockDriverState *bs, struct vd_err *err);
 
@@ -102,6 +119,13 @@ void qcow2_decode_header(const uint8_t *bytes, struct qcow2_header *header);
  * autoclear bits are cleared first, where there are any. Nothing else of the cluster is touched. */
 int qcow2_write_fields(struct BlockDriverState *bs, const struct qcow2_header *header, const char *from,
                        const char *to, enum vd_stage stage, struct vd_err *err);
+
+/* ---- header-rest.c */
+
+/* Looks at the header's cluster, which has cluster_size bytes, beside what was parsed. */
+int qcow2_read_rest(struct qcow2 *q, const uint8_t *cluster, struct vd_err *err);
+
+/* ---- header.c: rules */
 
 /* A rule that a header must keep. */
 struct qcow2_rule {
@@ -253,6 +277,29 @@ int qcow2_guest_ranges(struct BlockDriverState *bs, int64_t offset, int64_t byte
                        struct vd_err *err);
 int qcow2_each_claim(struct BlockDriverState *bs, vd_claim_fn *tell, void *opaque, struct vd_err *err);
 
+/* ---- record.c: records of any length, patches in place */
+
+enum { QCOW2_RECORD_WINDOW = 256 << 10 };
+
+/* Bytes of the file, kept from the last read. A zeroed one is empty. */
+struct qcow2_record_window {
+    uint8_t *bytes;
+    uint64_t off, n;
+};
+
+/* *bytes is the len bytes at off (QCOW2_RECORD_WINDOW at most), until the next call. What lies behind the end
+ * of the file is zero. */
+int qcow2_record_at(struct BlockDriverState *bs, struct qcow2_record_window *w, uint64_t off, uint64_t len,
+                    const uint8_t **bytes, struct vd_err *err);
+void qcow2_record_window_done(struct qcow2_record_window *w);
+
+/* Writes a number of 1 to 8 bytes, as the repair of a finding. */
+int qcow2_patch(struct vd_check *ck, uint64_t off, unsigned bytes, uint64_t value, enum vd_stage stage,
+                struct vd_err *err);
+
+/* Takes an extension out of the header, as the repair of a finding: those behind it move up. */
+int qcow2_drop_extension(struct vd_check *ck, const struct qcow2_extension *ext, struct vd_err *err);
+
 /* ---- field.c */
 
 int qcow2_find_field(struct BlockDriverState *bs, const char *name, uint64_t *offset, unsigned *bytes,
@@ -260,15 +307,16 @@ int qcow2_find_field(struct BlockDriverState *bs, const char *name, uint64_t *of
 
 /* ---- snapshot.c: the snapshot table */
 
-/* One entry of the table, as far as it could be parsed. */
+/* One entry of the table. */
 struct qcow2_snapshot {
-    uint64_t entry_off; /* of the entry, in the file */
-    uint64_t entry_bytes;
-    uint64_t l1_off;    /* bytes */
-    uint32_t l1_n;      /* entries, as the entry says */
-    uint64_t disk_size; /* guest bytes; the image's where the entry has none */
-    uint64_t vm_state_size;
-    uint32_t extra_bytes;
+    uint64_t entry_off;     /* of the entry, in the file */
+    uint64_t entry_bytes;   /* without the padding behind it */
+    uint64_t l1_off;        /* bytes */
+    uint32_t l1_n;          /* entries, as the entry says */
+    uint64_t disk_size;     /* guest bytes; the image's where the entry has none */
+    uint64_t vm_state_size; /* bytes */
+    uint32_t extra_said;    /* bytes of extra data, as the entry says */
+    uint32_t extra_bytes;   /* and as they are: another number where only that one gives an id and a name */
     uint32_t date_sec, date_nsec;
     uint64_t vm_clock_nsec;
     char *id, *name; /* NUL-terminated; owned by the list. id_len and name_len count the bytes */
@@ -281,27 +329,75 @@ VD_VEC(qcow2_snapshot_vec, struct qcow2_snapshot)
 
 struct qcow2_snapshots {
     struct qcow2_snapshot_vec list;
+    uint64_t table_off;   /* bytes; 0: none, or not at a place where a table can be */
     uint64_t table_bytes; /* of what was parsed */
-    bool is_cut;          /* the table could not be parsed to its end; list holds what could */
+    bool is_cut;          /* fewer than were asked for could be parsed; list holds what could */
+    bool ends_blank;      /* and what stands there instead is zeroes */
+    bool is_too_large;    /* and the reason is the limit on the table's bytes */
+    uint64_t taken;       /* of the budget */
+    struct vd_budget *budget;
 };
 
 /* Parses the table that the header names; a table that is wrong gives what could be parsed. */
 int qcow2_read_snapshots(struct BlockDriverState *bs, struct vd_budget *budget, struct qcow2_snapshots *out,
                          struct vd_err *err);
+
+/* Parses up to n entries from off on: as long as what stands there can be entries. */
+int qcow2_parse_snapshots(struct BlockDriverState *bs, struct vd_budget *budget, uint64_t off, uint64_t n,
+                          struct qcow2_snapshots *out, struct vd_err *err);
 void qcow2_snapshots_done(struct qcow2_snapshots *snapshots);
+
+static inline struct vd_span qcow2_snapshot_l1(const struct qcow2_snapshot *sn)
+{
+    return (struct vd_span){sn->l1_off, 8 * (uint64_t)sn->l1_n};
+}
+
+/* L1 entries that the snapshot's disk needs; those behind them hold the VM state. */
+static inline uint64_t qcow2_snapshot_need(const struct qcow2_geometry *g, const struct qcow2_snapshot *sn)
+{
+    return vd_div_up(sn->disk_size, qcow2_slot_bytes(g));
+}
+
+int qcow2_snapshot_list(struct BlockDriverState *bs, struct vd_info *info, struct vd_err *err);
+
+/* ---- judge-snapshot.c */
+
+/* Judges the table's entries; needs no map. */
+int qcow2_judge_snapshots(struct vd_check *ck, const struct qcow2_snapshots *s, struct vd_err *err);
+
+/* Tells a number of snapshots that is wrong, and writes the right one where that is to be. */
+int qcow2_judge_snapshot_count(struct vd_check *ck, enum qcow2_finding finding, uint64_t count,
+                               enum vd_level level, struct vd_err *err);
+
+/* ---- claim-snapshot.c */
+
+/* Is what lies at off the L1 table of a snapshot that was not deleted: are its n entries empty or names of
+ * counted clusters, and is it counted itself? *is_used: it names L2 tables. Needs no map. */
+int qcow2_parses_as_l1(struct vd_check *ck, uint64_t off, uint64_t n, bool *parses, bool *is_used,
+                       struct vd_err *err);
+
+/* Claims the table, and each L1 table once for each snapshot that names it. */
+int qcow2_claim_snapshots(struct vd_check *ck, const struct qcow2_snapshots *s, struct vd_err *err);
+
+/* Judges what only the map can tell, once everything is claimed: overlaps, snapshots behind the end of the
+ * table, a table that is not where the header says. */
+int qcow2_judge_snapshot_claims(struct vd_check *ck, const struct qcow2_snapshots *s, struct vd_err *err);
 
 /* ---- bitmap.c: persistent dirty bitmaps */
 
+/* One entry of the directory. */
 struct qcow2_bitmap {
-    uint64_t entry_off;
-    uint64_t table_off; /* bytes */
-    uint32_t table_n;   /* entries, as the entry says */
+    uint64_t entry_off;   /* of the entry, in the file */
+    uint64_t entry_bytes; /* with the padding behind it */
+    uint64_t table_off;   /* bytes */
+    uint32_t table_n;     /* entries, as the entry says */
     uint32_t flags;
     uint8_t type, granularity_bits;
     uint32_t extra_bytes;
-    char *name;
+    char *name; /* NUL-terminated; owned by the list */
     uint16_t name_len;
     bool table_is_sound; /* aligned, whole in the file, of a legal size */
+    bool is_too_much;    /* with those before it the tables are larger than the file: they overlap */
 };
 
 VD_VEC(qcow2_bitmap_vec, struct qcow2_bitmap)
@@ -309,11 +405,15 @@ VD_VEC(qcow2_bitmap_vec, struct qcow2_bitmap)
 struct qcow2_bitmaps {
     struct qcow2_bitmap_vec list;
     bool has_extension;
-    bool is_in_force; /* the extension is there and the autoclear bit says that it is to be believed */
-    uint64_t ext_off; /* of the extension's data */
+    bool is_in_force;  /* the extension is there and the autoclear bit says that it is to be believed */
+    bool ext_is_sound; /* its length, and the numbers in it that stand alone */
+    const struct qcow2_extension *where;
     struct qcow2_bitmaps_extension ext;
-    bool dir_is_sound; /* aligned, whole in the file, of a legal size */
-    bool is_cut;       /* the directory could not be parsed to its end */
+    bool dir_is_sound;   /* aligned, whole in the file, of a legal size */
+    uint64_t dir_bytes;  /* of what was parsed */
+    uint64_t true_bytes; /* what the directory's size must be for nb_bitmaps entries; 0: not known */
+    uint64_t taken;      /* of the budget */
+    struct vd_budget *budget;
 };
 
 int qcow2_read_bitmaps(struct BlockDriverState *bs, struct vd_budget *budget, struct qcow2_bitmaps *out,
@@ -475,6 +575,68 @@ int qcow2_fix_cut(struct vd_check *ck, uint64_t length, struct vd_err *err);
 int qcow2_fix_rebuild_block(struct vd_check *ck, uint64_t index, bool keep_unclaimed, struct vd_err *err);
 /* Writes all counts anew, table and blocks, at the end of the file. */
 int qcow2_fix_rebuild_all(struct vd_check *ck, bool keep_unclaimed, struct vd_err *err);
+/* Entries that a bitmap's table must have for a granularity. */
+uint64_t qcow2_bitmap_need(const struct qcow2_geometry *g, unsigned granularity_bits);
+
+/* A bitmap's table is told word by word; -1 ends the telling. */
+typedef int qcow2_bitmap_word_fn(void *opaque, const struct qcow2_bitmap *bm, uint64_t i, uint64_t word,
+                                 struct vd_err *err);
+int qcow2_bitmap_words(struct BlockDriverState *bs, const struct qcow2_bitmap *bm, qcow2_bitmap_word_fn *fn,
+                       void *opaque, struct vd_err *err);
+
+enum qcow2_bitmap_word {
+    QCOW2_BITMAP_ALL_ZERO,
+    QCOW2_BITMAP_ALL_ONE,
+    QCOW2_BITMAP_CLUSTER,
+    QCOW2_BITMAP_WORD_RESERVED,
+    QCOW2_BITMAP_WORD_OUT_OF_FILE
+};
+enum qcow2_bitmap_word qcow2_bitmap_word_kind(const struct qcow2_geometry *g, uint64_t word);
+
+int qcow2_bitmap_list(struct BlockDriverState *bs, struct vd_info *info, struct vd_err *err);
+
+/* ---- judge-bitmap.c */
+
+/* Judges the extension, the directory and its entries; needs no map. */
+int qcow2_judge_bitmaps(struct vd_check *ck, const struct qcow2_bitmaps *b, struct vd_err *err);
+
+/* Tells a defect that only level `all` answers: all bitmaps are given up, their clusters become leaks. */
+int qcow2_judge_lost_bitmaps(struct vd_check *ck, const struct qcow2_bitmaps *b, enum qcow2_finding finding,
+                             uint64_t host, uint64_t found, struct vd_err *err);
+
+/* Claims the directory, the tables and their clusters, where the bitmaps are in force. */
+int qcow2_claim_bitmaps(struct vd_check *ck, const struct qcow2_bitmaps *b, struct vd_err *err);
+
+/* ---- judge-bitmap-table.c */
+
+/* Judges overlaps and what the tables say, once everything is claimed. */
+int qcow2_judge_bitmap_claims(struct vd_check *ck, const struct qcow2_bitmaps *b, struct vd_err *err);
+
+/* ---- crypt.c: the LUKS header that an extension points to */
+
+struct qcow2_crypt {
+    const struct qcow2_extension *where; /* NULL: there is no extension */
+    struct qcow2_crypt_extension ext;
+    bool is_located; /* the extension is of the right length and points into the file */
+    bool has_magic;  /* a LUKS header of version 1 stands there */
+    bool is_sane;    /* and its key slots are possible */
+    unsigned active; /* key slots in use */
+    uint64_t need;   /* bytes to the end of the last key slot; where is_sane */
+    uint64_t length; /* what the extension should say; where is_sane */
+};
+
+int qcow2_read_crypt(struct BlockDriverState *bs, struct qcow2_crypt *out, struct vd_err *err);
+
+/* Claims the encryption header, as far as its key slots reach. */
+int qcow2_claim_crypt(struct vd_check *ck, struct vd_err *err);
+
+/* Judges, once everything is claimed, whether the rest of what the extension names belongs to others. */
+int qcow2_judge_crypt_claims(struct vd_check *ck, struct vd_err *err);
+
+/* ---- judge-extension.c */
+
+/* Judges the header's length, the extensions, and what they say; needs no map. */
+int qcow2_judge_extensions(struct vd_check *ck, struct vd_err *err);
 
 /* ---- alloc.c, write.c, create.c: the live image */
 
