@@ -147,7 +147,7 @@ struct vd_group *vd_ledger_enter(struct vd_ledger *ledger, const struct vd_findi
     }
     if (!kept)
         ledger->is_out_of_memory = true;
-    ledger->flags |= kind->flags | (severity == VD_CORRUPTION ? VD_SAW_CORRUPTION : 0);
+    ledger->flags |= vd_finding_flags(kind, severity);
     return group;
 }
 

@@ -31,7 +31,7 @@ enum vd_verdict vd_found_args_(struct vd_check *ck, unsigned finding, const stru
     enum vd_verdict verdict = ck->sink->found(ck, kind, args);
     enum vd_severity severity = args->severity ? args->severity : kind->severity;
 
-    ck->flags |= kind->flags | (severity == VD_CORRUPTION ? VD_SAW_CORRUPTION : 0);
+    ck->flags |= vd_finding_flags(kind, severity);
     if (severity == VD_ERROR)
         ck->map_is_incomplete = true;
     if (verdict == VD_LEAVE && (severity == VD_CORRUPTION || severity == VD_ERROR))

@@ -18,6 +18,7 @@ libvdcheck_a_SOURCES += \
 	formats/qcow2/judge.h \
 	formats/qcow2/layout.h \
 	formats/qcow2/map.c \
+	formats/qcow2/orphan.c \
 	formats/qcow2/pass-header.c \
 	formats/qcow2/pass-leaks.c \
 	formats/qcow2/pass-refcounts.c \

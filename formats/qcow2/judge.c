@@ -14,11 +14,37 @@
 
 /* ---- L1 */
 
+/* Does the slot lead to no table at all? */
+static bool is_lost_slot(const struct qcow2_bad_slot *bad)
+{
+    return bad->why == QCOW2_L1_ENTRY_MISALIGNED || bad->why == QCOW2_L1_ENTRY_OUT_OF_FILE ||
+           bad->why == QCOW2_L1_ENTRY_OVERLAP;
+}
+
+/* The one orphan that a bad slot of the active table must have led to: there is no other bad slot and no
+ * other orphan. */
+static const struct qcow2_orphan *proven_orphan(const struct judge *j, const struct qcow2_bad_slot *bad)
+{
+    const struct qcow2_orphans *o = &j->s->orphans;
+
+    if (bad->tree || j->lost_slots != 1 || o->list.n != 1 || !o->are_distinct || !o->is_complete ||
+        j->ck->map_is_incomplete || qcow2_guest(j->g, bad->slot, o->list.v[0].last) >= j->g->size)
+        return NULL;
+    return &o->list.v[0];
+}
+
 /* The word that a repair writes into a bad slot; false where there is none. */
 static bool fixed_slot(struct judge *j, const struct qcow2_bad_slot *bad, uint64_t *word,
                        enum vd_level *level)
 {
+    const struct qcow2_orphan *orphan = is_lost_slot(bad) ? proven_orphan(j, bad) : NULL;
+
     *level = j->ck->bs->drv->findings[bad->why].level;
+    if (orphan) {
+        *word = orphan->off | QCOW2_COPIED;
+        *level = VD_LEVEL_SAFE;
+        return true;
+    }
     switch ((int)bad->why) {
     case QCOW2_L1_ENTRY_RESERVED:
         *word = bad->word & ~QCOW2_L1_RESERVED;
@@ -48,14 +74,29 @@ static int judge_slot(struct judge *j, const struct qcow2_bad_slot *bad, struct 
         return 0;
     if (bad->why == QCOW2_L1_ENTRY_PARTIAL)
         return qcow2_fix_extend(j->ck, j->g->file_end, err);
-    if (!is_odd && (bad->word & QCOW2_OFFSET_MASK) < j->g->file_end && bad->why != QCOW2_L1_ENTRY_OVERLAP)
-        vd_gave_up(j->ck,
-                   (struct vd_span){vd_align_down(bad->word & QCOW2_OFFSET_MASK, j->g->cluster_size), 1});
+
     return qcow2_fix_word(j->ck, bad->ref_off, word, VD_STAGE_ROOT, err);
+}
+
+/* What a lost slot led to may be found among the leaks. */
+static int look_for_orphans(struct judge *j, struct vd_err *err)
+{
+    struct vd_runs leaked = {0};
+    int rc = 0;
+
+    for (size_t i = 0; i < j->walk->bad_slots.n; i++)
+        j->lost_slots += is_lost_slot(&j->walk->bad_slots.v[i]);
+    if (j->lost_slots && (qcow2_find_leaked(j->ck, &leaked, err) < 0 ||
+                          qcow2_find_orphans(j->ck, &leaked, &j->s->orphans, err) < 0))
+        rc = -1;
+    vd_runs_done(&leaked);
+    return rc;
 }
 
 static int judge_slots(struct judge *j, struct vd_err *err)
 {
+    if (look_for_orphans(j, err) < 0)
+        return -1;
     for (size_t i = 0; i < j->walk->bad_slots.n; i++)
         if (judge_slot(j, &j->walk->bad_slots.v[i], err) < 0)
             return -1;

@@ -13,6 +13,7 @@ struct judge {
     const struct qcow2_geometry *g;
     struct qcow2_state *s;
     struct qcow2_walk *walk;
+    uint64_t lost_slots;   /* L1 entries that lead to no table */
     struct vd_runs masked; /* clusters that stray entries were led to in this round */
 };
 

@@ -30,6 +30,8 @@ struct counts {
     struct stretch at;
     uint64_t *stored; /* COUNTS */
     uint32_t *odd;    /* COUNTS */
+    struct vd_runs *leaked;
+    bool judges_nothing; /* only the leaked clusters are wanted */
 };
 
 static bool has_evidence(const struct vd_check *ck)
@@ -79,7 +81,9 @@ static int judge_stretch(struct counts *c, struct vd_err *err)
     if (!t->n || t->stored == t->count)
         return 0;
     if (!t->count && t->first < c->s->map_clusters)
-        return vd_runs_add(&c->s->leaked, t->first, t->n) < 0 ? vd_fail_memory(err) : 0;
+        return vd_runs_add(c->leaked, t->first, t->n) < 0 ? vd_fail_memory(err) : 0;
+    if (c->judges_nothing)
+        return 0;
     if (t->is_conflicted && t->stored < t->count)
         return 0;
     finding = finding_of(c, t);
@@ -95,7 +99,8 @@ static int take_odd(struct counts *c, uint64_t cluster, uint64_t stored, struct 
     struct vd_refs refs = vd_refs_at(c->ck, cluster << c->q->g.cluster_bits);
     struct stretch *t = &c->at;
 
-    if (!refs.is_conflicted && ((refs.said_only && refs.count != 1) || (refs.said_shared && refs.count == 1)))
+    if (!c->judges_nothing && !refs.is_conflicted &&
+        ((refs.said_only && refs.count != 1) || (refs.said_shared && refs.count == 1)))
         c->s->walk.odd_copied_n++;
     if (t->n && t->first + t->n == cluster && t->stored == stored && t->count == refs.count &&
         t->is_conflicted == refs.is_conflicted &&
@@ -140,6 +145,8 @@ static int on_block_piece(void *opaque, const struct vd_scan_piece *piece, struc
              n = (uint64_t)piece->len * 8 >> g->refcount_order;
 
     if (piece->why) {
+        if (c->judges_nothing)
+            return 0;
         VD_AT(c->ck, "reftable", index);
         vd_found(c->ck, QCOW2_REFBLOCK_UNREADABLE, .host = piece->table->span.off + piece->at,
                  .host_bytes = piece->len, .found_text = piece->why->story);
@@ -286,19 +293,30 @@ static int judge_structures(struct counts *c, struct vd_err *err)
     return c->ck->has_changed || t->is_unreadable ? 0 : judge_missing_blocks(c, err);
 }
 
-int qcow2_pass_refcounts(struct vd_check *ck, struct vd_err *err)
+static int run(struct counts *c, struct vd_err *err)
 {
-    struct counts c = {.ck = ck, .s = ck->driver_data, .q = ck->bs->opaque};
     vd_auto_mem uint64_t *stored = malloc(COUNTS * sizeof(*stored));
     vd_auto_mem uint32_t *odd = malloc(COUNTS * sizeof(*odd));
 
-    c.stored = stored;
-    c.odd = odd;
-    if (!stored || !odd)
-        return vd_fail_memory(err);
+    c->stored = stored;
+    c->odd = odd;
+    return stored && odd ? compare_blocks(c, err) : vd_fail_memory(err);
+}
+
+int qcow2_find_leaked(struct vd_check *ck, struct vd_runs *out, struct vd_err *err)
+{
+    struct qcow2_state *s = ck->driver_data;
+    struct counts c = {.ck = ck, .s = s, .q = ck->bs->opaque, .leaked = out, .judges_nothing = true};
+
+    return s->reftable.is_lost ? 0 : run(&c, err);
+}
+
+int qcow2_pass_refcounts(struct vd_check *ck, struct vd_err *err)
+{
+    struct qcow2_state *s = ck->driver_data;
+    struct counts c = {.ck = ck, .s = s, .q = ck->bs->opaque, .leaked = &s->leaked};
+
     if (judge_structures(&c, err) < 0)
         return -1;
-    if (c.s->reftable.is_lost || ck->has_changed)
-        return 0;
-    return compare_blocks(&c, err);
+    return s->reftable.is_lost || ck->has_changed ? 0 : run(&c, err);
 }

@@ -146,5 +146,6 @@ int qcow2_co_check(struct BlockDriverState *bs, struct vd_check *check, int fix,
     qcow2_walk_done(&state.walk);
     qcow2_reftable_done(&state.reftable);
     vd_runs_done(&state.leaked);
+    qcow2_orphan_vec_done(&state.orphans.list);
     return rc;
 }

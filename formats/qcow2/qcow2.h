@@ -523,6 +523,27 @@ struct qcow2_reftable {
 int qcow2_walk_reftable(struct vd_check *ck, struct qcow2_reftable *table, struct vd_err *err);
 void qcow2_reftable_done(struct qcow2_reftable *table);
 
+/* ---- orphan.c */
+
+/* A cluster that parses as an L2 table and that nothing leads to. */
+struct qcow2_orphan {
+    uint64_t off;
+    uint64_t targets; /* entries with data, all unclaimed */
+    uint64_t last;    /* index of the last entry that is not 0 */
+};
+
+VD_VEC(qcow2_orphan_vec, struct qcow2_orphan)
+
+struct qcow2_orphans {
+    struct qcow2_orphan_vec list;
+    bool are_distinct; /* no two entries of all of them name one cluster */
+    bool is_complete;  /* the search was not cut short */
+    bool was_searched;
+};
+
+int qcow2_find_orphans(struct vd_check *ck, struct vd_runs *leaked, struct qcow2_orphans *orphans,
+                       struct vd_err *err);
+
 /* ---- pass.c and the passes */
 
 /* What one run of the passes hands from one to the next; hangs on the check's driver_data. */
@@ -533,11 +554,15 @@ struct qcow2_state {
     struct qcow2_reftable reftable;
     uint64_t map_clusters; /* clusters of the file when the walk began */
     struct vd_runs leaked; /* clusters with a stored count and no claim */
+    struct qcow2_orphans orphans;
 };
 
 int qcow2_pass_header(struct vd_check *ck, struct vd_err *err);
 int qcow2_pass_refcounts(struct vd_check *ck, struct vd_err *err);
 int qcow2_pass_leaks(struct vd_check *ck, struct vd_err *err);
+
+/* Compares and judges nothing: adds the clusters with a stored count and no claim to out. */
+int qcow2_find_leaked(struct vd_check *ck, struct vd_runs *out, struct vd_err *err);
 
 /* ---- judge.c: from counts of the walk to findings about L1 and L2 entries */
 
