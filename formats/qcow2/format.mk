@@ -20,6 +20,7 @@ libvdcheck_a_SOURCES += \
 	formats/qcow2/map.c \
 	formats/qcow2/orphan.c \
 	formats/qcow2/pass-header.c \
+	formats/qcow2/pass-l1-size.c \
 	formats/qcow2/pass-leaks.c \
 	formats/qcow2/pass-refcounts.c \
 	formats/qcow2/pass.c \
@@ -29,4 +30,5 @@ libvdcheck_a_SOURCES += \
 	formats/qcow2/refcount.c \
 	formats/qcow2/reftable.c \
 	formats/qcow2/snapshot.c \
+	formats/qcow2/suspect.c \
 	formats/qcow2/walk.c

@@ -4,6 +4,27 @@
  */
 #include "formats/qcow2/qcow2.h"
 
+/* ---- pass "geometry": in a repair of a damaged image the header is looked at first, after a check last */
+
+/* More than this much wrong is no accident of a few clusters. */
+static bool is_much(const struct qcow2_state *s, uint64_t wrong)
+{
+    return wrong && wrong * 8 >= s->map_clusters;
+}
+
+static int pass_geometry_first(struct vd_check *ck, struct vd_err *err)
+{
+    return ck->flags & VD_EVIDENCE ? qcow2_judge_suspect(ck, err) : 0;
+}
+
+static int pass_geometry_last(struct vd_check *ck, struct vd_err *err)
+{
+    const struct qcow2_state *s = ck->driver_data;
+    uint64_t wrong = s->odd_counts + s->walk.bad + s->walk.bad_slots_n + s->walk.misplaced;
+
+    return !is_much(s, wrong) ? 0 : qcow2_judge_suspect(ck, err);
+}
+
 /* ---- pass "extensions": what can be told without a map */
 
 static int pass_extensions(struct vd_check *ck, struct vd_err *err)
@@ -117,18 +138,31 @@ static int pass_state(struct vd_check *ck, struct vd_err *err)
 }
 
 static const struct vd_pass passes[] = {
-    {"header",                           qcow2_pass_header, VD_ALWAYS, "the geometry is trusted from here on"},
-    {"extensions",                         pass_extensions, VD_ALWAYS, "snapshots and bitmaps are known"},
-    {"metadata",                                  pass_metadata, VD_ALWAYS, "everything that does not hang on an L1 table is in the map"},
-    {"tables",pass_tables, VD_ALWAYS, "every cluster that a table names is counted"},
-    {"refcounts", qcow2_pass_refcounts, VD_ALWAYS,
+    {"header",                              qcow2_pass_header, VD_ALWAYS, "the geometry is trusted from here on"},
+    {"L1 size",                            qcow2_pass_l1_size, VD_ALWAYS, "the L1 table is a table to its end"},
+    {"geometry",                                     pass_geometry_first, VD_ALWAYS, "no other header explains the file better"},
+    {"extensions",pass_extensions, VD_ALWAYS, "snapshots and bitmaps are known"},
+    {"metadata", pass_metadata, VD_ALWAYS, "everything that does not hang on an L1 table is in the map"},
+    {"tables",                            pass_tables, VD_ALWAYS, "every cluster that a table names is counted"},
+    {"refcounts",                            qcow2_pass_refcounts, VD_ALWAYS,
      "stored counts are at least what was counted, or a finding"},
-    {"copied",                         pass_copied, VD_ALWAYS,
+    {"copied",                                     pass_copied, VD_ALWAYS,
      "entries of the active tables say rightly whether they are the only ones"},
-    {"leaks",                         qcow2_pass_leaks, VD_IF_COMPLETE, "every counted cluster has an owner or a finding"},
-    {"state",                                  pass_state, VD_LAST, "the dirty and corrupt bits tell the truth"},
-    {0                            },
+    {"leaks",                               qcow2_pass_leaks, VD_IF_COMPLETE, "every counted cluster has an owner or a finding"},
+    {"geometry, again",    pass_geometry_last, VD_ALWAYS, "no other header explains the file better"},
+    {"state",                            pass_state, VD_LAST, "the dirty and corrupt bits tell the truth"},
+    {0                           },
 };
+
+void qcow2_state_done(struct qcow2_state *s)
+{
+    qcow2_snapshots_done(&s->snapshots);
+    qcow2_bitmaps_done(&s->bitmaps);
+    qcow2_walk_done(&s->walk);
+    qcow2_reftable_done(&s->reftable);
+    vd_runs_done(&s->leaked);
+    qcow2_orphan_vec_done(&s->orphans.list);
+}
 
 int qcow2_co_check(struct BlockDriverState *bs, struct vd_check *check, int fix, struct vd_err *err)
 {
@@ -141,11 +175,6 @@ int qcow2_co_check(struct BlockDriverState *bs, struct vd_check *check, int fix,
     rc = vd_run_passes(check, passes, err);
     check->driver_data = NULL;
     check->tree = NULL;
-    qcow2_snapshots_done(&state.snapshots);
-    qcow2_bitmaps_done(&state.bitmaps);
-    qcow2_walk_done(&state.walk);
-    qcow2_reftable_done(&state.reftable);
-    vd_runs_done(&state.leaked);
-    qcow2_orphan_vec_done(&state.orphans.list);
+    qcow2_state_done(&state);
     return rc;
 }

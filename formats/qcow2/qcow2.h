@@ -136,10 +136,11 @@ struct qcow2_rule {
 };
 
 enum {
-    QCOW2_REFUSES_OPEN = 1, /* QEMU and a live open refuse it */
-    QCOW2_STOPS_WALK = 2,   /* no table can be found */
-    QCOW2_UNSUPPORTED = 4,  /* something that this driver does not know */
-    QCOW2_JUDGED_LATER = 8, /* by the pass over the counts, which can repair it */
+    QCOW2_REFUSES_OPEN = 1,      /* QEMU and a live open refuse it */
+    QCOW2_STOPS_WALK = 2,        /* no table can be found */
+    QCOW2_UNSUPPORTED = 4,       /* something that this driver does not know */
+    QCOW2_JUDGED_LATER = 8,      /* by the pass over the counts, which can repair it */
+    QCOW2_JUDGED_ELSEWHERE = 16, /* by a pass of its own */
 };
 
 /* All rules, in the order of QEMU's tests; ended by a NULL is_broken. */
@@ -463,6 +464,7 @@ struct qcow2_walk {
     uint64_t max_guest; /* end of the highest mapped guest cluster of the active disk */
     bool has_snapshots;
     bool l1_is_hole;
+    bool stops_early; /* the caller only wants to know whether anything is wrong */
 };
 
 /* The L1 table that a tree begins with. */
@@ -554,15 +556,27 @@ struct qcow2_state {
     struct qcow2_reftable reftable;
     uint64_t map_clusters; /* clusters of the file when the walk began */
     struct vd_runs leaked; /* clusters with a stored count and no claim */
+    uint64_t odd_counts;   /* clusters whose stored count is not what was counted */
     struct qcow2_orphans orphans;
 };
 
 int qcow2_pass_header(struct vd_check *ck, struct vd_err *err);
+int qcow2_pass_l1_size(struct vd_check *ck, struct vd_err *err);
 int qcow2_pass_refcounts(struct vd_check *ck, struct vd_err *err);
 int qcow2_pass_leaks(struct vd_check *ck, struct vd_err *err);
 
+/* Is no count lower than what was counted? Adds the clusters with a stored count and no claim to out. */
+bool qcow2_counts_fit(struct vd_check *ck, struct vd_runs *out, struct vd_err *err);
+
 /* Compares and judges nothing: adds the clusters with a stored count and no claim to out. */
 int qcow2_find_leaked(struct vd_check *ck, struct vd_runs *out, struct vd_err *err);
+
+void qcow2_state_done(struct qcow2_state *s);
+
+/* ---- suspect.c */
+
+/* Is it the header that is wrong? */
+int qcow2_judge_suspect(struct vd_check *ck, struct vd_err *err);
 
 /* ---- judge.c: from counts of the walk to findings about L1 and L2 entries */
 

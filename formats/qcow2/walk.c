@@ -46,6 +46,8 @@ static int note_bad_slot(struct qcow2_walk *walk, const struct reference *ref, u
                          enum qcow2_finding why, struct vd_err *err)
 {
     walk->bad_slots_n++;
+    if (walk->stops_early)
+        return vd_fail(err, VD_ERR_REFUSED, 0, "this header does not fit");
     if (walk->bad_slots.n >= MOST_BAD_SLOTS)
         return 0;
     return qcow2_bad_slot_vec_push(&walk->bad_slots,
@@ -335,6 +337,8 @@ static int count_words(struct walker *w, struct qcow2_table *t, const uint64_t *
     if (vd_count_table(w->ck, &batch, &result, err) < 0)
         return -1;
     w->walk->misplaced += result.misplaced;
+    if (w->walk->stops_early && (w->walk->misplaced || w->walk->bad))
+        return vd_fail(err, VD_ERR_REFUSED, 0, "this header does not fit");
     if (t->trees & 1) {
         w->walk->allocated += result.counted;
         w->walk->fragmented += result.fragmented;
