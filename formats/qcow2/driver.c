@@ -166,6 +166,7 @@ const struct BlockDriver vd_driver_qcow2 = {
     .bdrv_get_info = qcow2_get_info,
     .bdrv_get_specific_info = qcow2_get_specific_info,
     .bdrv_snapshot_list = qcow2_snapshot_list,
+    .bdrv_snapshot_load_tmp = qcow2_snapshot_load_tmp,
     .bdrv_co_invalidate_cache = qcow2_invalidate_cache,
     .bdrv_co_check = qcow2_co_check,
     .bdrv_guest_ranges = qcow2_guest_ranges,

@@ -19,6 +19,7 @@ libvdcheck_a_SOURCES += \
 	formats/qcow2/layout.h \
 	formats/qcow2/map.c \
 	formats/qcow2/orphan.c \
+	formats/qcow2/pass-deep.c \
 	formats/qcow2/pass-header.c \
 	formats/qcow2/pass-l1-size.c \
 	formats/qcow2/pass-leaks.c \

@@ -32,7 +32,7 @@ struct counts {
     uint32_t *odd;    /* COUNTS */
     struct vd_runs *leaked;
     bool judges_nothing; /* only the leaked clusters are wanted */
-    bool is_low;         /* a stored count is lower than what was counted */
+    bool is_misfit;      /* the stored count of a claimed cluster is not what was counted */
 };
 
 static bool has_evidence(const struct vd_check *ck)
@@ -81,7 +81,7 @@ static int judge_stretch(struct counts *c, struct vd_err *err)
 
     if (!t->n || t->stored == t->count)
         return 0;
-    c->is_low |= t->stored < t->count;
+    c->is_misfit |= t->count != 0;
     if (!c->judges_nothing)
         c->s->odd_counts += t->n;
     if (!t->count && t->first < c->s->map_clusters)
@@ -337,7 +337,7 @@ bool qcow2_counts_fit(struct vd_check *ck, struct vd_runs *out, struct vd_err *e
     struct qcow2_state *s = ck->driver_data;
     struct counts c = {.ck = ck, .s = s, .q = ck->bs->opaque, .leaked = out, .judges_nothing = true};
 
-    return run(&c, err) == 0 && !c.is_low && !has_missing_block(&c);
+    return run(&c, err) == 0 && !c.is_misfit && !has_missing_block(&c);
 }
 
 int qcow2_pass_refcounts(struct vd_check *ck, struct vd_err *err)

@@ -130,8 +130,26 @@ static int clear_bit(struct vd_check *ck, enum qcow2_finding finding, uint64_t b
     return 0;
 }
 
+/* A repair that leaves corruption keeps other programs from writing: some answer damage by destroying what is
+ * left. */
+static int guard(struct vd_check *ck, struct vd_err *err)
+{
+    const struct qcow2 *q = ck->bs->opaque;
+    struct qcow2_header guarded = q->header;
+
+    if (!ck->was_changed || !ck->corruptions_left || q->header.version == 2 || qcow2_has_corrupt_bit(q))
+        return 0;
+    guarded.incompatible_features |= QCOW2_INCOMPAT_CORRUPT;
+    return qcow2_fix_fields(ck, &guarded, "incompatible_features", "incompatible_features", VD_STAGE_FLAG,
+                            err);
+}
+
 static int pass_state(struct vd_check *ck, struct vd_err *err)
 {
+    if (guard(ck, err) < 0)
+        return -1;
+    if (ck->has_changed)
+        return 0;
     if (clear_bit(ck, QCOW2_CORRUPT_BIT, QCOW2_INCOMPAT_CORRUPT, err) < 0)
         return -1;
     return clear_bit(ck, QCOW2_DIRTY_BIT, QCOW2_INCOMPAT_DIRTY, err);
@@ -148,10 +166,11 @@ static const struct vd_pass passes[] = {
      "stored counts are at least what was counted, or a finding"},
     {"copied",                                     pass_copied, VD_ALWAYS,
      "entries of the active tables say rightly whether they are the only ones"},
-    {"leaks",                               qcow2_pass_leaks, VD_IF_COMPLETE, "every counted cluster has an owner or a finding"},
-    {"geometry, again",    pass_geometry_last, VD_ALWAYS, "no other header explains the file better"},
+    {"deep",                               qcow2_pass_deep, VD_ALWAYS, "every compressed cluster inflates, or has a finding"},
+    {"leaks",    qcow2_pass_leaks, VD_IF_COMPLETE, "every counted cluster has an owner or a finding"},
+    {"geometry, again",                            pass_geometry_last, VD_ALWAYS, "no other header explains the file better"},
     {"state",                            pass_state, VD_LAST, "the dirty and corrupt bits tell the truth"},
-    {0                           },
+    {0                                    },
 };
 
 void qcow2_state_done(struct qcow2_state *s)

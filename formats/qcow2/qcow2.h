@@ -210,6 +210,9 @@ struct qcow2_entry {
 struct qcow2_entry qcow2_parse_entry(const struct qcow2_geometry *g, uint64_t word, uint64_t bitmap,
                                      uint64_t guest);
 
+/* The L2 word of a compressed extent of `bytes` bytes from host on. */
+uint64_t qcow2_packed_word(const struct qcow2_geometry *g, uint64_t host, uint64_t bytes);
+
 /* What is wrong with the offset in an L1 word (QCOW2_F_RESERVED, _MISALIGNED, _OUT_OF_FILE, _PARTIAL_TAIL).
  */
 unsigned qcow2_l1_faults(const struct qcow2_geometry *g, uint64_t word);
@@ -263,10 +266,11 @@ int qcow2_read_words(struct BlockDriverState *bs, uint64_t table_off, uint64_t f
 int qcow2_lookup(struct BlockDriverState *bs, uint64_t guest, struct qcow2_entry *entry, uint64_t *table_off,
                  uint64_t *index, struct vd_err *err);
 
-/* Inflates a compressed extent into one cluster. -1 where its stream is broken; *result says how far it went.
+/* Inflates a compressed extent by that method into one cluster. -1 where its stream is broken; *result says
+ * how far it went.
  */
 struct vd_inflated;
-int qcow2_inflate(struct BlockDriverState *bs, const struct qcow2_entry *e, uint8_t *out,
+int qcow2_inflate(struct BlockDriverState *bs, const struct qcow2_entry *e, unsigned type, uint8_t *out,
                   struct vd_inflated *result, struct vd_err *err);
 
 int qcow2_co_preadv(struct BlockDriverState *bs, int64_t offset, int64_t bytes, void *buf,
@@ -360,6 +364,10 @@ static inline uint64_t qcow2_snapshot_need(const struct qcow2_geometry *g, const
 }
 
 int qcow2_snapshot_list(struct BlockDriverState *bs, struct vd_info *info, struct vd_err *err);
+
+/* Shows a snapshot's disk: its L1 table and size stand in place of the active ones. */
+int qcow2_snapshot_load_tmp(struct BlockDriverState *bs, uint64_t i, char id[BDRV_SNAPSHOT_ID],
+                            struct vd_err *err);
 
 /* ---- judge-snapshot.c */
 
@@ -563,9 +571,11 @@ struct qcow2_state {
 int qcow2_pass_header(struct vd_check *ck, struct vd_err *err);
 int qcow2_pass_l1_size(struct vd_check *ck, struct vd_err *err);
 int qcow2_pass_refcounts(struct vd_check *ck, struct vd_err *err);
+int qcow2_pass_deep(struct vd_check *ck, struct vd_err *err);
 int qcow2_pass_leaks(struct vd_check *ck, struct vd_err *err);
 
-/* Is no count lower than what was counted? Adds the clusters with a stored count and no claim to out. */
+/* Is the stored count of every claimed cluster what was counted? Adds the clusters with a stored count and no
+ * claim to out. */
 bool qcow2_counts_fit(struct vd_check *ck, struct vd_runs *out, struct vd_err *err);
 
 /* Compares and judges nothing: adds the clusters with a stored count and no claim to out. */

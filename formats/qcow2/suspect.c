@@ -5,7 +5,9 @@
  * A header with another cluster size, another width of counts, or the wrong kind of L2 entries can still be
  * opened, and then everything looks damaged or leaked. A repair that believed it would take the image apart.
  * So where much is wrong, each other value is tried on a map of its own; where exactly one leaves no
- * corruption, it is the header that is in doubt, and nothing else is repaired below level `all`.
+ * corruption, it is the header that is in doubt, and nothing else is repaired below level `all`. Where the
+ * header's own reading leaves corruption, the other one must explain every cluster; where it leaves leaks
+ * alone, the other one must leave fewer.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -123,7 +125,7 @@ static int try_all(struct vd_check *ck, struct other *other, struct vd_err *err)
 int qcow2_judge_suspect(struct vd_check *ck, struct vd_err *err)
 {
     const struct qcow2 *q = ck->bs->opaque;
-    struct other other = {.leaked = UINT64_MAX};
+    struct other other = {.leaked = 1};
     const struct vd_field *field;
     uint64_t leaked = 0;
     bool is_fit = false;
