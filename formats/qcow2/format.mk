@@ -1,4 +1,5 @@
 libvdcheck_a_SOURCES += \
+	formats/qcow2/create.c \
 	formats/qcow2/driver.c \
 	formats/qcow2/entry.c \
 	formats/qcow2/field.c \
