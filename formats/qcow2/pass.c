@@ -27,27 +27,37 @@ static int claim_some(struct vd_check *ck, struct vd_err *err)
     return 0;
 }
 
+static int judge_all(struct vd_check *ck, const struct qcow2_snapshots *s, const struct qcow2_bitmaps *b,
+                     struct vd_err *err)
+{
+    if (claim_some(ck, err) < 0 || qcow2_claim_snapshots(ck, s, err) < 0 ||
+        qcow2_claim_bitmaps(ck, b, err) < 0 || qcow2_claim_crypt(ck, err) < 0)
+        return -1;
+    if (qcow2_judge_snapshots(ck, s, err) < 0 || (!ck->has_changed && qcow2_judge_bitmaps(ck, b, err) < 0))
+        return -1;
+    if (ck->has_changed)
+        return 0;
+    if (qcow2_judge_snapshot_claims(ck, s, err) < 0 || qcow2_judge_crypt_claims(ck, err) < 0)
+        return -1;
+    return ck->has_changed ? 0 : qcow2_judge_bitmap_claims(ck, b, err);
+}
+
 static int pass_metadata(struct vd_check *ck, struct vd_err *err)
 {
     struct qcow2_snapshots s = {0};
     struct qcow2_bitmaps b = {0};
-    int rc;
+    int rc = qcow2_judge_extensions(ck, err);
 
-    if (qcow2_judge_extensions(ck, err) < 0)
-        return -1;
-    if (ck->has_changed)
-        return 0;
-    rc = qcow2_read_snapshots(ck->bs, ck->budget, &s, err) < 0 ||
-         qcow2_read_bitmaps(ck->bs, ck->budget, &b, err) < 0 || qcow2_judge_snapshots(ck, &s, err) < 0 ||
-         qcow2_judge_bitmaps(ck, &b, err) < 0;
-    if (!rc && !ck->has_changed)
-        rc = claim_some(ck, err) < 0 || qcow2_claim_snapshots(ck, &s, err) < 0 ||
-             qcow2_claim_bitmaps(ck, &b, err) < 0 || qcow2_claim_crypt(ck, err) < 0 ||
-             qcow2_judge_snapshot_claims(ck, &s, err) < 0 || qcow2_judge_bitmap_claims(ck, &b, err) < 0 ||
-             qcow2_judge_crypt_claims(ck, err) < 0;
+    if (rc < 0 || ck->has_changed)
+        return rc;
+    if (qcow2_read_snapshots(ck->bs, ck->budget, &s, err) < 0 ||
+        qcow2_read_bitmaps(ck->bs, ck->budget, &b, err) < 0)
+        rc = -1;
+    if (rc == 0)
+        rc = judge_all(ck, &s, &b, err);
     qcow2_snapshots_done(&s);
     qcow2_bitmaps_done(&b);
-    return rc ? -1 : 0;
+    return rc;
 }
 
 static const struct vd_pass passes[] = {
