@@ -99,6 +99,11 @@ static struct vd_refs sink_refs_at(struct vd_check *ck, uint64_t host)
     return vd_usemap_refs_of(run_of(ck)->map, host / ck->cluster_size);
 }
 
+static uint64_t sink_next_claimed(struct vd_check *ck, uint64_t cluster)
+{
+    return vd_usemap_next_used(run_of(ck)->map, cluster);
+}
+
 static enum vd_kind sink_kind_at(struct vd_check *ck, uint64_t host, uint64_t *start)
 {
     const struct vd_meta_run *meta;
@@ -139,6 +144,7 @@ static const struct vd_sink sink = {
     .count_batch = sink_count_batch,
     .compare = sink_compare,
     .refs_at = sink_refs_at,
+    .next_claimed = sink_next_claimed,
     .kind_at = sink_kind_at,
     .is_shared = sink_is_shared,
     .free_runs = sink_free_runs,

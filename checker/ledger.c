@@ -80,6 +80,8 @@ static struct vd_place place_of(const struct vd_found_args *args, const struct v
         .count = args->count ? args->count : 1,
     };
 
+    if (ck->tree)
+        snprintf(place.tree, sizeof(place.tree), "%s", ck->tree);
     tell(place.found, args->found_text, args->found);
     tell(place.expected, args->expected_text, args->expected);
     place.depth = ck->depth < VD_WHERE_DEPTH ? ck->depth : VD_WHERE_DEPTH;
@@ -145,7 +147,7 @@ struct vd_group *vd_ledger_enter(struct vd_ledger *ledger, const struct vd_findi
     }
     if (!kept)
         ledger->is_out_of_memory = true;
-    ledger->flags |= kind->flags | (severity == VD_CORRUPTION ? VD_SAW_CORRUPTION : 0);
+    ledger->flags |= vd_finding_flags(kind, severity);
     return group;
 }
 

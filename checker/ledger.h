@@ -16,6 +16,7 @@
 enum {
     VD_PLACES_KEPT = 100,
     VD_PLACE_TEXT = 160,
+    VD_TREE_TEXT = 40,
 };
 
 struct vd_place {
@@ -25,6 +26,7 @@ struct vd_place {
     struct vd_where where[VD_WHERE_DEPTH];
     unsigned depth;
     uint64_t count;
+    char tree[VD_TREE_TEXT]; /* id of the snapshot that the place was reached through; "": none */
 };
 
 VD_VEC(vd_place_vec, struct vd_place)

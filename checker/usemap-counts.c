@@ -100,14 +100,25 @@ static void free_plane(struct vd_usemap *map, struct vd_plane *plane)
     free(plane->pages);
 }
 
-int vd_usemap_mark_compressed(struct vd_usemap *map, uint64_t first, uint64_t count, struct vd_err *err)
+/* The cluster has more than one owner, and should not. */
+static int note_conflict(struct vd_usemap *map, uint64_t cluster, struct vd_err *err)
 {
     bool was;
 
-    for (uint64_t c = first; c < first + count; c++)
-        if (set_bit(map, &map->compressed, c, &was, err) < 0)
-            return -1;
-    return 0;
+    return set_bit(map, &map->conflict, cluster, &was, err);
+}
+
+int vd_usemap_note_owner(struct vd_usemap *map, enum vd_kind kind, uint64_t cluster, bool again,
+                         bool *is_conflict, struct vd_err *err)
+{
+    bool was_compressed = has_bit(&map->compressed, cluster), was;
+
+    *is_conflict = again && !(kind == VD_KIND_COMPRESSED && was_compressed);
+    if (*is_conflict && note_conflict(map, cluster, err) < 0)
+        return -1;
+    if (kind == VD_KIND_COMPRESSED && set_bit(map, &map->compressed, cluster, &was, err) < 0)
+        return -1;
+    return set_bit(map, &map->placed, cluster, &was, err);
 }
 
 /* ---- claims */
@@ -138,7 +149,7 @@ static inline __attribute__((always_inline)) void prefetch_byte(const struct vd_
         __builtin_prefetch(&page[cluster % PAGE_CLUSTERS], 1);
 }
 
-/* One reference of a table; what is rare about it. */
+/* One reference of a table that is not the only one to its cluster, or stands for several. */
 static int count_slowly(struct vd_usemap *map, uint64_t cluster, const struct vd_count_batch *batch,
                         struct vd_count_result *result, struct vd_err *err)
 {
@@ -146,8 +157,10 @@ static int count_slowly(struct vd_usemap *map, uint64_t cluster, const struct vd
 
     if (add(map, cluster, batch->weight, &again, err) < 0)
         return -1;
-    result->shared += again;
-    return 0;
+    if (batch->has_places || !again)
+        return 0;
+    result->misplaced++;
+    return note_conflict(map, cluster, err);
 }
 
 static int place(struct vd_usemap *map, uint64_t word, uint64_t cluster, struct vd_count_result *result,
@@ -159,8 +172,10 @@ static int place(struct vd_usemap *map, uint64_t word, uint64_t cluster, struct 
         return 0;
     if (set_bit(map, &map->placed, cluster, &was, err) < 0)
         return -1;
-    result->misplaced += was;
-    return 0;
+    if (!was)
+        return 0;
+    result->misplaced++;
+    return note_conflict(map, cluster, err);
 }
 
 int vd_usemap_count_batch(struct vd_usemap *map, const struct vd_count_batch *batch,
@@ -229,7 +244,8 @@ struct vd_refs vd_usemap_refs_of(const struct vd_usemap *map, uint64_t cluster)
     return (struct vd_refs){.count = count_of(map, byte, cluster),
                             .said_only = byte & SAID_ONLY,
                             .said_shared = byte & SAID_SHARED,
-                            .is_compressed = cluster < map->clusters && has_bit(&map->compressed, cluster)};
+                            .is_compressed = cluster < map->clusters && has_bit(&map->compressed, cluster),
+                            .is_conflicted = cluster < map->clusters && has_bit(&map->conflict, cluster)};
 }
 
 /* Is a cluster with these claims what is stored, and what its claims say? */
@@ -262,6 +278,7 @@ static void done(struct vd_usemap *map)
 {
     free_plane(map, &map->placed);
     free_plane(map, &map->compressed);
+    free_plane(map, &map->conflict);
     free(map->large);
 }
 

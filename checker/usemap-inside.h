@@ -58,11 +58,17 @@ struct vd_usemap {
     size_t mapping_bytes;
     struct vd_budget *budget;
     /* a map of counts only */
-    struct vd_plane placed;       /* clusters that have a guest position already */
+    struct vd_plane placed;       /* clusters that have an owner or a guest position already */
     struct vd_plane compressed;   /* clusters that hold compressed data */
+    struct vd_plane conflict;     /* clusters that have more than one, and should not */
     struct vd_large_count *large; /* a hash table of large_room slots */
     size_t large_n, large_room;
 };
+
+/* Notes who owns a cluster of a map of counts; *is_conflict where somebody else does, other than compressed
+ * data beside compressed data. */
+int vd_usemap_note_owner(struct vd_usemap *map, enum vd_kind kind, uint64_t cluster, bool again,
+                         bool *is_conflict, struct vd_err *err);
 
 /* Zeroed memory out of the map's budget; NULL on error. It goes with the map. */
 void *vd_usemap_take(struct vd_usemap *map, size_t bytes, struct vd_err *err);

@@ -132,12 +132,13 @@ int vd_usemap_claim(struct vd_usemap *map, const struct vd_claim *claim, uint64_
 
         if (map->ops->add(map, c, claim->weight, &again, err) < 0)
             return -1;
+        if (map->ops == &vd_usemap_counts &&
+            vd_usemap_note_owner(map, claim->kind, c, again, &again, err) < 0)
+            return -1;
         *shared += again;
     }
     map->end = vd_max(map->end, first + count);
-    if (claim->kind == VD_KIND_COMPRESSED)
-        return vd_usemap_mark_compressed(map, first, count, err);
-    if (claim->kind == VD_KIND_DATA)
+    if (vd_kind_is_data(claim->kind))
         return 0;
     map->meta_is_sorted = false;
     return meta_vec_push(&map->meta, (struct vd_meta_run){first, count, claim->reference, claim->kind}) < 0
@@ -240,6 +241,13 @@ static uint64_t run_end(const struct vd_usemap *map, uint64_t at, uint64_t to)
         at = end;
     }
     return to;
+}
+
+uint64_t vd_usemap_next_used(const struct vd_usemap *map, uint64_t cluster)
+{
+    if (cluster < map->clusters && !vd_usemap_is_used(map, cluster))
+        cluster = run_end(map, cluster, map->clusters);
+    return cluster < map->clusters ? cluster : VD_NOWHERE;
 }
 
 int vd_usemap_free_runs(const struct vd_usemap *map, struct vd_runs *out, struct vd_err *err)

@@ -38,7 +38,8 @@ struct vd_claim {
     uint64_t weight;    /* references, where several claim at once; a map of bits knows one and more */
 };
 
-/* Marks count clusters from first on; *shared is how many were marked before. */
+/* Marks count clusters from first on; *shared is how many were marked before (for compressed data: by
+ * anything else). */
 int vd_usemap_claim(struct vd_usemap *map, const struct vd_claim *claim, uint64_t first, uint64_t count,
                     uint64_t *shared, struct vd_err *err);
 
@@ -57,9 +58,6 @@ size_t vd_usemap_compare(const struct vd_usemap *map, uint64_t first, const uint
 /* All that a map of counts knows of a cluster's claims; behind the map there are none. */
 struct vd_refs vd_usemap_refs_of(const struct vd_usemap *map, uint64_t cluster);
 
-/* Notes that the clusters hold compressed data. Only in a map of counts. */
-int vd_usemap_mark_compressed(struct vd_usemap *map, uint64_t first, uint64_t count, struct vd_err *err);
-
 /* How many claims the cluster has; a map of bits says 2 for several. */
 uint64_t vd_usemap_refs(const struct vd_usemap *map, uint64_t cluster);
 
@@ -72,6 +70,9 @@ enum vd_kind vd_usemap_kind(struct vd_usemap *map, uint64_t cluster, const struc
 
 /* The metadata runs in order of their first cluster; *n of them. */
 const struct vd_meta_run *vd_usemap_meta(struct vd_usemap *map, size_t *n);
+
+/* The first claimed cluster at or behind this one, or VD_NOWHERE. */
+uint64_t vd_usemap_next_used(const struct vd_usemap *map, uint64_t cluster);
 
 /* Adds all free clusters to out, in order. */
 int vd_usemap_free_runs(const struct vd_usemap *map, struct vd_runs *out, struct vd_err *err);

@@ -31,7 +31,7 @@ enum vd_verdict vd_found_args_(struct vd_check *ck, unsigned finding, const stru
     enum vd_verdict verdict = ck->sink->found(ck, kind, args);
     enum vd_severity severity = args->severity ? args->severity : kind->severity;
 
-    ck->flags |= kind->flags | (severity == VD_CORRUPTION ? VD_SAW_CORRUPTION : 0);
+    ck->flags |= vd_finding_flags(kind, severity);
     if (severity == VD_ERROR)
         ck->map_is_incomplete = true;
     if (verdict == VD_LEAVE && (severity == VD_CORRUPTION || severity == VD_ERROR))
@@ -87,6 +87,11 @@ size_t vd_compare_counts(struct vd_check *ck, uint64_t first, const uint64_t *st
 struct vd_refs vd_refs_at(struct vd_check *ck, uint64_t host)
 {
     return ck->sink->refs_at(ck, host);
+}
+
+uint64_t vd_next_claimed(struct vd_check *ck, uint64_t cluster)
+{
+    return ck->sink->next_claimed(ck, cluster);
 }
 
 int vd_claim_table(struct vd_check *ck, const struct vd_claim_batch *batch, struct vd_claim_result *result,

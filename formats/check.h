@@ -109,8 +109,7 @@ struct vd_count_batch {
 
 struct vd_count_result {
     uint64_t bad;       /* out of [lo, hi) or unaligned: not counted */
-    uint64_t shared;    /* counted, but something else claims the cluster too */
-    uint64_t misplaced; /* counted, but the cluster has another guest position too */
+    uint64_t misplaced; /* counted, but the cluster has another owner or guest position too */
     uint64_t counted, fragmented;
 };
 
@@ -120,6 +119,7 @@ struct vd_refs {
     bool said_only;     /* a reference says that it is the only one */
     bool said_shared;   /* a reference says that it is not */
     bool is_compressed; /* compressed data lies there */
+    bool is_conflicted; /* it has owners, or guest positions, that exclude each other */
 };
 
 /* Cluster counts that a driver tells for the report. */
@@ -142,6 +142,7 @@ struct vd_sink {
                        struct vd_count_result *result, struct vd_err *err);
     size_t (*compare)(struct vd_check *ck, uint64_t first, const uint64_t *stored, size_t n, uint32_t *odd);
     struct vd_refs (*refs_at)(struct vd_check *ck, uint64_t host);
+    uint64_t (*next_claimed)(struct vd_check *ck, uint64_t cluster);
     enum vd_kind (*kind_at)(struct vd_check *ck, uint64_t host, uint64_t *start);
     bool (*is_shared)(struct vd_check *ck, uint64_t host);
     int (*free_runs)(struct vd_check *ck, struct vd_runs *out, struct vd_err *err);
@@ -165,6 +166,8 @@ struct vd_check {
     const struct vd_runs *kept_leaks; /* clusters that an earlier repair kept as evidence; NULL: none */
     const struct vd_runs *given_up;   /* clusters that this repair gave up, and does not free; NULL: none */
     void *driver_data;                /* the driver's, for the time of one bdrv_co_check */
+    const char
+        *tree; /* findings are reached through this snapshot (its id, borrowed); NULL: the active tables */
     struct vd_where where[VD_WHERE_DEPTH];
     unsigned depth;
 };
@@ -220,6 +223,9 @@ size_t vd_compare_counts(struct vd_check *ck, uint64_t first, const uint64_t *st
 
 /* The claims on the cluster at this host offset, in a map of counts. */
 struct vd_refs vd_refs_at(struct vd_check *ck, uint64_t host);
+
+/* The first claimed cluster at or behind this one, or VD_NOWHERE. */
+uint64_t vd_next_claimed(struct vd_check *ck, uint64_t cluster);
 
 /* Claims a data cluster for each good reference of a table; metadata is claimed before all data. */
 int vd_claim_table(struct vd_check *ck, const struct vd_claim_batch *batch, struct vd_claim_result *result,

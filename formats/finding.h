@@ -32,6 +32,8 @@ enum {
     VD_FREEZE = 4,
     /* The image needs something that the driver does not have: its status is `unsupported`. */
     VD_UNSUPPORTED = 8,
+        /* An orphan that waits for its reference: corruption, but none that says where else it could belong. */
+    VD_ORPHAN = 32,
     /* Set by the sink, not by rows: corruption was found, in this round of a repair or an earlier one. */
     VD_SAW_CORRUPTION = 16,
 };
@@ -56,6 +58,12 @@ enum vd_image_finding {
     VD_IMAGE_FINDINGS_END
 };
 #undef F
+
+/* The flags that a finding of this kind adds to what is known of the image. */
+static inline unsigned vd_finding_flags(const struct vd_finding_kind *kind, enum vd_severity severity)
+{
+    return kind->flags | (severity == VD_CORRUPTION && !(kind->flags & VD_ORPHAN) ? VD_SAW_CORRUPTION : 0);
+}
 
 extern const struct vd_finding_kind vd_image_findings[];
 extern const size_t vd_image_findings_n;

@@ -4,71 +4,142 @@
  */
 #include "formats/qcow2/qcow2.h"
 
-/* To be replaced by the walk: claims no more than what the tables of snapshots and bitmaps can overlap. */
-static int claim_some(struct vd_check *ck, struct vd_err *err)
-{
-    struct qcow2 *q = ck->bs->opaque;
-    const struct qcow2_geometry *g = &q->g;
-    uint64_t word;
+/* ---- pass "extensions": what can be told without a map */
 
-    if (vd_begin_map(ck, VD_MAP_COUNTS, g->cluster_bits, g->file_end >> g->cluster_bits, err) < 0 ||
-        vd_claim(ck, VD_KIND_HEADER, (struct vd_span){0, g->cluster_size}, VD_NOWHERE, NULL, err) < 0 ||
-        vd_claim(ck, VD_KIND_L1, (struct vd_span){g->l1_off, 8 * g->l1_n}, 40, NULL, err) < 0)
-        return -1;
-    for (uint64_t i = 0; i < g->l1_n; i++) {
-        if (qcow2_read_words(ck->bs, g->l1_off, i, 1, &word, err) < 0)
-            return -1;
-        word &= QCOW2_OFFSET_MASK;
-        if (word && word < g->file_end &&
-            vd_claim(ck, VD_KIND_L2, (struct vd_span){word, g->cluster_size}, g->l1_off + 8 * i, NULL, err) <
-                0)
-            return -1;
-    }
-    return 0;
-}
-
-static int judge_all(struct vd_check *ck, const struct qcow2_snapshots *s, const struct qcow2_bitmaps *b,
-                     struct vd_err *err)
+static int pass_extensions(struct vd_check *ck, struct vd_err *err)
 {
-    if (claim_some(ck, err) < 0 || qcow2_claim_snapshots(ck, s, err) < 0 ||
-        qcow2_claim_bitmaps(ck, b, err) < 0 || qcow2_claim_crypt(ck, err) < 0)
-        return -1;
-    if (qcow2_judge_snapshots(ck, s, err) < 0 || (!ck->has_changed && qcow2_judge_bitmaps(ck, b, err) < 0))
+    struct qcow2_state *s = ck->driver_data;
+
+    if (qcow2_judge_extensions(ck, err) < 0)
         return -1;
     if (ck->has_changed)
         return 0;
-    if (qcow2_judge_snapshot_claims(ck, s, err) < 0 || qcow2_judge_crypt_claims(ck, err) < 0)
+    if (qcow2_read_snapshots(ck->bs, ck->budget, &s->snapshots, err) < 0 ||
+        qcow2_read_bitmaps(ck->bs, ck->budget, &s->bitmaps, err) < 0)
         return -1;
-    return ck->has_changed ? 0 : qcow2_judge_bitmap_claims(ck, b, err);
+    return 0;
+}
+
+/* ---- pass "metadata": everything that does not hang on an L1 table */
+
+static int claim_l1(struct vd_check *ck, struct vd_err *err)
+{
+    const struct qcow2 *q = ck->bs->opaque;
+    struct vd_span l1 = {q->g.l1_off, 8 * q->g.l1_n};
+    uint64_t shared = 0;
+
+    if (!l1.len)
+        return 0;
+    if (vd_claim(ck, VD_KIND_L1, l1, 40, &shared, err) < 0)
+        return -1;
+    if (!shared)
+        return 0;
+    vd_found(ck, QCOW2_L1_OFFSET_OVERLAP, .host = 40, .found = q->g.l1_off);
+    ck->map_is_incomplete = true;
+    return VD_STOP;
 }
 
 static int pass_metadata(struct vd_check *ck, struct vd_err *err)
 {
-    struct qcow2_snapshots s = {0};
-    struct qcow2_bitmaps b = {0};
-    int rc = qcow2_judge_extensions(ck, err);
+    struct qcow2_state *s = ck->driver_data;
+    const struct qcow2 *q = ck->bs->opaque;
 
-    if (rc < 0 || ck->has_changed)
+    int rc;
+
+    s->map_clusters = q->g.file_end >> q->g.cluster_bits;
+    if (vd_begin_map(ck, VD_MAP_COUNTS, q->g.cluster_bits, s->map_clusters, err) < 0 ||
+        vd_claim(ck, VD_KIND_HEADER, (struct vd_span){0, q->g.cluster_size}, VD_NOWHERE, NULL, err) < 0 ||
+        qcow2_walk_reftable(ck, &s->reftable, err) < 0)
+        return -1;
+    rc = claim_l1(ck, err);
+    if (rc)
         return rc;
-    if (qcow2_read_snapshots(ck->bs, ck->budget, &s, err) < 0 ||
-        qcow2_read_bitmaps(ck->bs, ck->budget, &b, err) < 0)
-        rc = -1;
-    if (rc == 0)
-        rc = judge_all(ck, &s, &b, err);
-    qcow2_snapshots_done(&s);
-    qcow2_bitmaps_done(&b);
-    return rc;
+    return qcow2_claim_snapshots(ck, &s->snapshots, err) < 0 ||
+                   qcow2_claim_bitmaps(ck, &s->bitmaps, err) < 0 || qcow2_claim_crypt(ck, err) < 0
+               ? -1
+               : 0;
+}
+
+/* ---- pass "tables" */
+
+static int pass_tables(struct vd_check *ck, struct vd_err *err)
+{
+    struct qcow2_state *s = ck->driver_data;
+    const struct qcow2 *q = ck->bs->opaque;
+
+    if (qcow2_walk_trees(ck, &s->snapshots, &s->walk, err) < 0)
+        return -1;
+    ck->clusters = (struct vd_cluster_counts){.total = vd_div_up(q->g.size, q->g.cluster_size),
+                                              .allocated = s->walk.allocated + s->walk.compressed,
+                                              .fragmented = s->walk.fragmented + s->walk.compressed,
+                                              .compressed = s->walk.compressed,
+                                              .zero = s->walk.zeroes};
+    if (qcow2_judge(ck, &s->walk, err) < 0 || qcow2_judge_conflicts(ck, &s->walk, err) < 0)
+        return -1;
+    return qcow2_judge_metadata(ck, &s->snapshots, &s->bitmaps, err);
+}
+
+static int pass_copied(struct vd_check *ck, struct vd_err *err)
+{
+    struct qcow2_state *s = ck->driver_data;
+
+    return qcow2_judge_copied(ck, &s->walk, err);
+}
+
+/* ---- pass "state" */
+
+static int clear_bit(struct vd_check *ck, enum qcow2_finding finding, uint64_t bit, struct vd_err *err)
+{
+    const struct qcow2 *q = ck->bs->opaque;
+    struct qcow2_header clean = q->header;
+
+    if (!(clean.incompatible_features & bit))
+        return 0;
+    clean.incompatible_features &= ~bit;
+    if (vd_found(ck, finding, .host = 72, .found = q->header.incompatible_features,
+                 .expected = clean.incompatible_features) == VD_FIX)
+        return qcow2_fix_fields(ck, &clean, "incompatible_features", "incompatible_features", VD_STAGE_FLAG,
+                                err);
+    return 0;
+}
+
+static int pass_state(struct vd_check *ck, struct vd_err *err)
+{
+    if (clear_bit(ck, QCOW2_CORRUPT_BIT, QCOW2_INCOMPAT_CORRUPT, err) < 0)
+        return -1;
+    return clear_bit(ck, QCOW2_DIRTY_BIT, QCOW2_INCOMPAT_DIRTY, err);
 }
 
 static const struct vd_pass passes[] = {
-    {"header",   qcow2_pass_header, VD_ALWAYS, "the geometry is trusted from here on"},
-    {"metadata", pass_metadata, VD_ALWAYS, "snapshots, bitmaps and the encryption header are in the map"},
-    {0         },
+    {"header",                           qcow2_pass_header, VD_ALWAYS, "the geometry is trusted from here on"},
+    {"extensions",                         pass_extensions, VD_ALWAYS, "snapshots and bitmaps are known"},
+    {"metadata",                                  pass_metadata, VD_ALWAYS, "everything that does not hang on an L1 table is in the map"},
+    {"tables",pass_tables, VD_ALWAYS, "every cluster that a table names is counted"},
+    {"refcounts", qcow2_pass_refcounts, VD_ALWAYS,
+     "stored counts are at least what was counted, or a finding"},
+    {"copied",                         pass_copied, VD_ALWAYS,
+     "entries of the active tables say rightly whether they are the only ones"},
+    {"leaks",                         qcow2_pass_leaks, VD_IF_COMPLETE, "every counted cluster has an owner or a finding"},
+    {"state",                                  pass_state, VD_LAST, "the dirty and corrupt bits tell the truth"},
+    {0                            },
 };
 
 int qcow2_co_check(struct BlockDriverState *bs, struct vd_check *check, int fix, struct vd_err *err)
 {
+    struct qcow2_state state = {0};
+    int rc;
+
     (void)bs;
     (void)fix;
-    return vd_run_passes(check, passes, err);
+    check->driver_data = &state;
+    rc = vd_run_passes(check, passes, err);
+    check->driver_data = NULL;
+    check->tree = NULL;
+    qcow2_snapshots_done(&state.snapshots);
+    qcow2_bitmaps_done(&state.bitmaps);
+    qcow2_walk_done(&state.walk);
+    qcow2_reftable_done(&state.reftable);
+    vd_runs_done(&state.leaked);
+    qcow2_orphan_vec_done(&state.orphans.list);
+    return rc;
 }

@@ -142,6 +142,7 @@ enum {
     QCOW2_REFUSES_OPEN = 1, /* QEMU and a live open refuse it */
     QCOW2_STOPS_WALK = 2,   /* no table can be found */
     QCOW2_UNSUPPORTED = 4,  /* something that this driver does not know */
+    QCOW2_JUDGED_LATER = 8, /* by the pass over the counts, which can repair it */
 };
 
 /* All rules, in the order of QEMU's tests; ended by a NULL is_broken. */
@@ -422,6 +423,186 @@ int qcow2_read_bitmaps(struct BlockDriverState *bs, struct vd_budget *budget, st
                        struct vd_err *err);
 void qcow2_bitmaps_done(struct qcow2_bitmaps *bitmaps);
 
+/* ---- walk.c: the walk that counts */
+
+/* An L2 table, once for all L1 entries that name it. */
+struct qcow2_table {
+    uint64_t off;
+    uint64_t ref_off; /* where the first of them stands */
+    uint64_t trees;   /* a bit for each tree that it is part of: 0 the active one, i + 1 snapshot i; 63 all
+                         later ones */
+    uint32_t slot;    /* index in its L1 table */
+    uint32_t weight;  /* references that count */
+    uint32_t used;    /* entries that are not 0 */
+    uint32_t bad;     /* entries that are wrong */
+    unsigned faults;  /* of all entries, QCOW2_F_ */
+    bool is_unreadable;
+    bool has_beyond; /* entries behind the end of the guest's disk */
+};
+
+VD_VEC(qcow2_table_vec, struct qcow2_table)
+
+/* An L1 entry with something wrong. */
+struct qcow2_bad_slot {
+    uint64_t ref_off; /* where it stands */
+    uint64_t word;
+    uint32_t slot;
+    uint32_t tree; /* 0 the active one, i + 1 snapshot i */
+    enum qcow2_finding why;
+};
+
+VD_VEC(qcow2_bad_slot_vec, struct qcow2_bad_slot)
+
+struct qcow2_walk {
+    struct qcow2_table_vec tables; /* in order of offset */
+    struct qcow2_bad_slot_vec bad_slots;
+    struct qcow2_bad_slot_vec odd_copied; /* active entries whose COPIED is wrong */
+    uint64_t bad_slots_n;                 /* all, also those that were not kept */
+    uint64_t used_slots;                  /* of the active L1 */
+    uint64_t bad;                         /* L2 entries */
+    uint64_t odd_copied_n;                /* clusters whose L2 entries say of the count what is not so */
+    uint64_t misplaced; /* clusters with more than one guest position, or with another owner */
+    uint64_t allocated, zeroes, compressed, fragmented; /* of the active disk */
+    uint64_t max_guest; /* end of the highest mapped guest cluster of the active disk */
+    bool has_snapshots;
+    bool l1_is_hole;
+};
+
+/* The L1 table that a tree begins with. */
+struct qcow2_tree {
+    uint64_t l1_off;
+    uint64_t l1_n;
+    uint32_t number; /* 0 the active one, i + 1 snapshot i */
+};
+
+/* Claims the L2 tables and data of all trees in ck's map, and counts. What cannot be read is reported; all
+ * else is for the judges. */
+int qcow2_walk_trees(struct vd_check *ck, const struct qcow2_snapshots *snapshots, struct qcow2_walk *walk,
+                     struct vd_err *err);
+void qcow2_walk_done(struct qcow2_walk *walk);
+
+/* Is this garbage rather than a table (rule of mass damage)? */
+static inline bool qcow2_is_mass_damage(uint64_t bad, uint64_t used)
+{
+    return bad > 8 && bad >= vd_div_up(used, 8);
+}
+
+/* Damage, and not only odd. */
+static inline bool qcow2_is_bad(unsigned faults)
+{
+    return faults & ~(unsigned)QCOW2_F_ODD;
+}
+
+/* ---- reftable.c: where the stored counts lie */
+
+/* A refcount block that can be used. */
+struct qcow2_block {
+    uint64_t off;
+    uint32_t index; /* in the refcount table */
+};
+
+VD_VEC(qcow2_block_vec, struct qcow2_block)
+
+/* A refcount table entry that leads to none. */
+struct qcow2_bad_block {
+    uint64_t word;
+    uint32_t index;
+    enum qcow2_finding why;
+};
+
+VD_VEC(qcow2_bad_block_vec, struct qcow2_bad_block)
+
+struct qcow2_reftable {
+    struct qcow2_block_vec blocks; /* in order of offset */
+    struct qcow2_bad_block_vec bad;
+    uint64_t sound_n; /* entries that are looked at: fewer than the header says where it runs into something
+                         else */
+    bool is_lost;     /* there is no table that could be used: all counts are to be written anew */
+    bool is_cut;      /* the header's size runs into something that is no table */
+    bool is_unreadable;
+};
+
+/* Reads the refcount table, claims it and its blocks. */
+int qcow2_walk_reftable(struct vd_check *ck, struct qcow2_reftable *table, struct vd_err *err);
+void qcow2_reftable_done(struct qcow2_reftable *table);
+
+/* ---- orphan.c */
+
+/* A cluster that parses as an L2 table and that nothing leads to. */
+struct qcow2_orphan {
+    uint64_t off;
+    uint64_t targets; /* entries with data, all unclaimed */
+    uint64_t last;    /* index of the last entry that is not 0 */
+};
+
+VD_VEC(qcow2_orphan_vec, struct qcow2_orphan)
+
+struct qcow2_orphans {
+    struct qcow2_orphan_vec list;
+    bool are_distinct; /* no two entries of all of them name one cluster */
+    bool is_complete;  /* the search was not cut short */
+    bool was_searched;
+};
+
+int qcow2_find_orphans(struct vd_check *ck, struct vd_runs *leaked, struct qcow2_orphans *orphans,
+                       struct vd_err *err);
+
+/* ---- pass.c and the passes */
+
+/* What one run of the passes hands from one to the next; hangs on the check's driver_data. */
+struct qcow2_state {
+    struct qcow2_snapshots snapshots;
+    struct qcow2_bitmaps bitmaps;
+    struct qcow2_walk walk;
+    struct qcow2_reftable reftable;
+    uint64_t map_clusters; /* clusters of the file when the walk began */
+    struct vd_runs leaked; /* clusters with a stored count and no claim */
+    struct qcow2_orphans orphans;
+};
+
+int qcow2_pass_header(struct vd_check *ck, struct vd_err *err);
+int qcow2_pass_refcounts(struct vd_check *ck, struct vd_err *err);
+int qcow2_pass_leaks(struct vd_check *ck, struct vd_err *err);
+
+/* Compares and judges nothing: adds the clusters with a stored count and no claim to out. */
+int qcow2_find_leaked(struct vd_check *ck, struct vd_runs *out, struct vd_err *err);
+
+/* ---- judge.c: from counts of the walk to findings about L1 and L2 entries */
+
+int qcow2_judge(struct vd_check *ck, struct qcow2_walk *walk, struct vd_err *err);
+
+/* COPIED of the active tables, against what was counted. */
+int qcow2_judge_copied(struct vd_check *ck, struct qcow2_walk *walk, struct vd_err *err);
+
+/* ---- judge-shared.c: clusters with owners that exclude each other */
+
+int qcow2_judge_conflicts(struct vd_check *ck, struct qcow2_walk *walk, struct vd_err *err);
+
+/* ---- fix.c: one small function per repair; all write through ck->bs and mark the check as changed */
+
+int qcow2_fix_fields(struct vd_check *ck, const struct qcow2_header *header, const char *from, const char *to,
+                     enum vd_stage stage, struct vd_err *err);
+/* Writes one word of a table. */
+int qcow2_fix_word(struct vd_check *ck, uint64_t off, uint64_t word, enum vd_stage stage, struct vd_err *err);
+/* Sets the stored counts of clusters [first, first + n) to count; the blocks have to be there. */
+int qcow2_fix_counts(struct vd_check *ck, uint64_t first, uint64_t n, uint64_t count, struct vd_err *err);
+/* Appends n new clusters at the end of the file, each with a stored count of 1. -1 (VD_ERR_REFUSED) on a
+ * device, or where a refcount block would be needed that is not there. */
+int qcow2_append(struct vd_check *ck, uint64_t n, uint64_t *off, struct vd_err *err);
+/* Can that be done? */
+bool qcow2_can_append(struct vd_check *ck);
+/* Copies the data cluster of an entry to the end of the file and points the entry, which `weight` paths lead
+ * to, there. */
+int qcow2_fix_clone_cluster(struct vd_check *ck, uint64_t entry_off, uint64_t word, uint64_t weight,
+                            struct vd_err *err);
+/* Makes the file at least length bytes long, by zeroes; or cuts it off at length. */
+int qcow2_fix_extend(struct vd_check *ck, uint64_t length, struct vd_err *err);
+int qcow2_fix_cut(struct vd_check *ck, uint64_t length, struct vd_err *err);
+/* Writes a refcount block anew, at the end of the file, from the claims. keep_unclaimed: what nobody claims
+ * counts 1. */
+int qcow2_fix_rebuild_block(struct vd_check *ck, uint64_t index, bool keep_unclaimed, struct vd_err *err);
+/* Writes all counts anew, table and blocks, at the end of the file. */
+int qcow2_fix_rebuild_all(struct vd_check *ck, bool keep_unclaimed, struct vd_err *err);
 /* Entries that a bitmap's table must have for a granularity. */
 uint64_t qcow2_bitmap_need(const struct qcow2_geometry *g, unsigned granularity_bits);
 
@@ -458,6 +639,12 @@ int qcow2_claim_bitmaps(struct vd_check *ck, const struct qcow2_bitmaps *b, stru
 
 /* Judges overlaps and what the tables say, once everything is claimed. */
 int qcow2_judge_bitmap_claims(struct vd_check *ck, const struct qcow2_bitmaps *b, struct vd_err *err);
+
+/* ---- judge-metadata.c */
+
+/* All of these judges, to be called once everything is claimed. */
+int qcow2_judge_metadata(struct vd_check *ck, const struct qcow2_snapshots *s, const struct qcow2_bitmaps *b,
+                         struct vd_err *err);
 
 /* ---- crypt.c: the LUKS header that an extension points to */
 
@@ -498,7 +685,6 @@ void qcow2_live_free(struct qcow2_live *live);
 
 /* ---- pass.c */
 
-int qcow2_pass_header(struct vd_check *ck, struct vd_err *err);
 int qcow2_co_check(struct BlockDriverState *bs, struct vd_check *check, int fix, struct vd_err *err);
 
 #endif
