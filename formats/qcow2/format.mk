@@ -13,6 +13,7 @@ libvdcheck_a_SOURCES += \
 	formats/qcow2/judge-bitmap-table.c \
 	formats/qcow2/judge-bitmap.c \
 	formats/qcow2/judge-extension.c \
+	formats/qcow2/judge-metadata.c \
 	formats/qcow2/judge-shared.c \
 	formats/qcow2/judge-snapshot.c \
 	formats/qcow2/judge.c \

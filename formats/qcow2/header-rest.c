@@ -10,12 +10,16 @@
 #include "formats/base/text.h"
 #include "formats/qcow2/qcow2.h"
 
+bool qcow2_is_known_extension(uint32_t type)
+{
+    return type == QCOW2_EXT_BACKING_FORMAT || type == QCOW2_EXT_FEATURE_NAMES || type == QCOW2_EXT_BITMAPS ||
+           type == QCOW2_EXT_CRYPT || type == QCOW2_EXT_DATA_FILE;
+}
+
 enum parses { NOTHING, END_MARKER, KNOWN_EXTENSION };
 
 static enum parses parses_at(const struct qcow2 *q, const uint8_t *cluster, uint64_t at)
 {
-    static const uint32_t known[] = {QCOW2_EXT_BACKING_FORMAT, QCOW2_EXT_FEATURE_NAMES, QCOW2_EXT_BITMAPS,
-                                     QCOW2_EXT_CRYPT, QCOW2_EXT_DATA_FILE};
     uint64_t name = q->header.backing_file_offset,
              end = name > at ? vd_min(name, q->g.cluster_size) : q->g.cluster_size;
     uint32_t type = vd_get_be32(cluster + at), len = vd_get_be32(cluster + at + 4);
@@ -24,10 +28,7 @@ static enum parses parses_at(const struct qcow2 *q, const uint8_t *cluster, uint
         return len ? NOTHING : END_MARKER;
     if (at + 8 > end || len > end - at - 8)
         return NOTHING;
-    for (size_t i = 0; i < VD_ARRAY_SIZE(known); i++)
-        if (type == known[i])
-            return KNOWN_EXTENSION;
-    return NOTHING;
+    return qcow2_is_known_extension(type) ? KNOWN_EXTENSION : NOTHING;
 }
 
 /* Headers of version 3 have 104 bytes, or 112 with the compression type and its padding. */
@@ -42,6 +43,8 @@ static void find_fitting_length(struct qcow2 *q, const uint8_t *cluster)
         q->rest.fitting_length = QCOW2_HEADER_BYTES;
     else if (at_104 != NOTHING)
         q->rest.fitting_length = QCOW2_V3_HEADER;
+    q->rest.is_misread = q->rest.fits_by_extension && q->rest.fitting_length != q->header.header_length &&
+                         !(q->ext.n && qcow2_is_known_extension(q->ext.v[0].type));
 }
 
 /* The offset of the first byte in [from, to) that is not zero, or 0. */
@@ -89,7 +92,7 @@ int qcow2_read_rest(struct qcow2 *q, const uint8_t *cluster, struct vd_err *err)
     }
     if (find_lost_backing(q, cluster, err) < 0)
         return -1;
-    if (q->ext.has_end && !q->rest.lost_backing)
+    if (q->ext.has_end && !q->rest.lost_backing && !q->rest.looks_like_v3)
         q->rest.after_end = first_byte(cluster, q->ext.end, q->ext.area_end);
     return 0;
 }

@@ -12,7 +12,11 @@
 #include "formats/base/bytes.h"
 #include "formats/qcow2/qcow2.h"
 
-enum { FIELD_FLAGS = 12, GARBAGE = 8 /* bad words, in a table of which they are an eighth */ };
+enum {
+    FIELD_FLAGS = 12,
+    FIELD_GRANULARITY = 17,
+    GARBAGE = 8 /* bad words, in a table of which they are an eighth */
+};
 
 struct judge {
     struct vd_check *ck;
@@ -118,6 +122,7 @@ static int judge_tail(const struct judge *j, const struct qcow2_bitmap *bm, stru
 {
     vd_auto_mem uint8_t *cluster = NULL;
     uint64_t word, off, n;
+    bool is_finer;
 
     if (bm->granularity_bits < QCOW2_MIN_GRANULARITY_BITS ||
         bm->granularity_bits > QCOW2_MAX_GRANULARITY_BITS ||
@@ -136,12 +141,11 @@ static int judge_tail(const struct judge *j, const struct qcow2_bitmap *bm, stru
     n = vd_div_up(j->g->size, (uint64_t)1 << bm->granularity_bits);
     if (!has_bit_behind(cluster, j->g->cluster_size, n))
         return 0;
-    if (other_granularity_fits(j, bm, cluster)) {
-        vd_found(j->ck, QCOW2_BITMAP_GRANULARITY_SUSPECT, .host = bm->entry_off + 17,
+    is_finer = other_granularity_fits(j, bm, cluster);
+    if (is_finer)
+        vd_found(j->ck, QCOW2_BITMAP_GRANULARITY_SUSPECT, .host = bm->entry_off + FIELD_GRANULARITY,
                  .found = bm->granularity_bits);
-        return 0;
-    }
-    if (vd_found(j->ck, QCOW2_BITMAP_TAIL_BITS, .host = off) == VD_FIX)
+    if (vd_found(j->ck, QCOW2_BITMAP_TAIL_BITS, .host = off, .level = is_finer ? VD_LEVEL_NONE : 0) == VD_FIX)
         return zero_tail(j->ck, j->g, off, cluster, n, err);
     return 0;
 }

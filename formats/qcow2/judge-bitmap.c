@@ -138,7 +138,7 @@ static int judge_no_extension(struct vd_check *ck, struct vd_err *err)
     const struct qcow2 *q = ck->bs->opaque;
     uint64_t features = q->header.autoclear_features;
 
-    if (!(features & QCOW2_AUTOCLEAR_BITMAPS))
+    if (!(features & QCOW2_AUTOCLEAR_BITMAPS) || q->rest.is_misread)
         return 0;
     if (vd_found(ck, QCOW2_BITMAP_EXT_MISSING, .host = AUTOCLEAR_OFF, .found = features,
                  .expected = features & ~(uint64_t)QCOW2_AUTOCLEAR_BITMAPS) == VD_FIX)

@@ -43,12 +43,6 @@ static int judge_rest(struct vd_check *ck, struct vd_err *err)
 
 /* ---- extensions as such */
 
-static bool is_known(uint32_t type)
-{
-    return type == QCOW2_EXT_BACKING_FORMAT || type == QCOW2_EXT_FEATURE_NAMES || type == QCOW2_EXT_BITMAPS ||
-           type == QCOW2_EXT_CRYPT || type == QCOW2_EXT_DATA_FILE;
-}
-
 static void judge_types(struct vd_check *ck)
 {
     const struct qcow2 *q = ck->bs->opaque;
@@ -56,7 +50,7 @@ static void judge_types(struct vd_check *ck)
     for (size_t i = 0; i < q->ext.n; i++) {
         const struct qcow2_extension *ext = &q->ext.v[i], *used = qcow2_find_extension(q, ext->type);
 
-        if (!is_known(ext->type))
+        if (!qcow2_is_known_extension(ext->type))
             vd_found(ck, QCOW2_EXT_UNKNOWN, .host = ext->off - 8, .found = ext->type);
         if (used != ext)
             vd_found(ck, QCOW2_EXT_DUPLICATE, .host = ext->off - 8, .found = ext->type,
@@ -218,7 +212,7 @@ static int find_mistyped(struct BlockDriverState *bs, uint64_t *ext_off, struct 
         uint8_t bytes[8], magic[6];
         uint64_t off;
 
-        if (is_known(q->ext.v[i].type) || q->ext.v[i].len != QCOW2_CRYPT_BYTES)
+        if (qcow2_is_known_extension(q->ext.v[i].type) || q->ext.v[i].len != QCOW2_CRYPT_BYTES)
             continue;
         if (bdrv_pread_padded(bs->file, (int64_t)q->ext.v[i].off, sizeof(bytes), bytes, err) < 0)
             return -1;
@@ -309,7 +303,10 @@ int qcow2_judge_extensions(struct vd_check *ck, struct vd_err *err)
 {
     static int (*const steps[])(struct vd_check *, struct vd_err *) = {
         judge_extension_types, judge_rest, judge_feature_names, judge_backing, judge_crypt};
+    const struct qcow2 *q = ck->bs->opaque;
 
+    if (q->rest.is_misread)
+        return 0;
     /* A repair moves what the next step would look at. */
     for (size_t i = 0; i < VD_ARRAY_SIZE(steps) && !ck->has_changed; i++)
         if (steps[i](ck, err) < 0)

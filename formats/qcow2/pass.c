@@ -38,9 +38,7 @@ static int pass_extensions(struct vd_check *ck, struct vd_err *err)
     if (qcow2_read_snapshots(ck->bs, ck->budget, &s->snapshots, err) < 0 ||
         qcow2_read_bitmaps(ck->bs, ck->budget, &s->bitmaps, err) < 0)
         return -1;
-    return qcow2_judge_snapshots(ck, &s->snapshots, err) < 0 || qcow2_judge_bitmaps(ck, &s->bitmaps, err) < 0
-               ? -1
-               : 0;
+    return 0;
 }
 
 /* ---- pass "metadata": everything that does not hang on an L1 table */
@@ -99,11 +97,7 @@ static int pass_tables(struct vd_check *ck, struct vd_err *err)
                                               .zero = s->walk.zeroes};
     if (qcow2_judge(ck, &s->walk, err) < 0 || qcow2_judge_conflicts(ck, &s->walk, err) < 0)
         return -1;
-    return qcow2_judge_snapshot_claims(ck, &s->snapshots, err) < 0 ||
-                   qcow2_judge_bitmap_claims(ck, &s->bitmaps, err) < 0 ||
-                   qcow2_judge_crypt_claims(ck, err) < 0
-               ? -1
-               : 0;
+    return qcow2_judge_metadata(ck, &s->snapshots, &s->bitmaps, err);
 }
 
 static int pass_copied(struct vd_check *ck, struct vd_err *err)

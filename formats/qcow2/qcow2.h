@@ -81,6 +81,7 @@ struct qcow2_cached_cluster {
 struct qcow2_rest {
     uint32_t fitting_length; /* the header's length at which the extensions parse; 0: none is known */
     bool fits_by_extension;  /* and an extension that is known says so, not only an end marker */
+    bool is_misread;         /* so what stands at the header's length are no extensions */
     uint64_t padding;        /* the seven bytes behind the compression type */
     uint64_t unknown_field;  /* offset, behind the known fields */
     uint64_t after_end;      /* offset, behind the end marker of the extensions */
@@ -121,6 +122,8 @@ int qcow2_write_fields(struct BlockDriverState *bs, const struct qcow2_header *h
                        const char *to, enum vd_stage stage, struct vd_err *err);
 
 /* ---- header-rest.c */
+
+bool qcow2_is_known_extension(uint32_t type);
 
 /* Looks at the header's cluster, which has cluster_size bytes, beside what was parsed. */
 int qcow2_read_rest(struct qcow2 *q, const uint8_t *cluster, struct vd_err *err);
@@ -371,7 +374,7 @@ int qcow2_snapshot_load_tmp(struct BlockDriverState *bs, uint64_t i, char id[BDR
 
 /* ---- judge-snapshot.c */
 
-/* Judges the table's entries; needs no map. */
+/* Judges the table's entries, once everything is claimed: a repair writes into the table. */
 int qcow2_judge_snapshots(struct vd_check *ck, const struct qcow2_snapshots *s, struct vd_err *err);
 
 /* Tells a number of snapshots that is wrong, and writes the right one where that is to be. */
@@ -646,7 +649,7 @@ int qcow2_bitmap_list(struct BlockDriverState *bs, struct vd_info *info, struct 
 
 /* ---- judge-bitmap.c */
 
-/* Judges the extension, the directory and its entries; needs no map. */
+/* Judges the extension, the directory and its entries, once everything is claimed. */
 int qcow2_judge_bitmaps(struct vd_check *ck, const struct qcow2_bitmaps *b, struct vd_err *err);
 
 /* Tells a defect that only level `all` answers: all bitmaps are given up, their clusters become leaks. */
@@ -660,6 +663,12 @@ int qcow2_claim_bitmaps(struct vd_check *ck, const struct qcow2_bitmaps *b, stru
 
 /* Judges overlaps and what the tables say, once everything is claimed. */
 int qcow2_judge_bitmap_claims(struct vd_check *ck, const struct qcow2_bitmaps *b, struct vd_err *err);
+
+/* ---- judge-metadata.c */
+
+/* All of these judges, to be called once everything is claimed. */
+int qcow2_judge_metadata(struct vd_check *ck, const struct qcow2_snapshots *s, const struct qcow2_bitmaps *b,
+                         struct vd_err *err);
 
 /* ---- crypt.c: the LUKS header that an extension points to */
 
