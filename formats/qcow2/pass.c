@@ -45,6 +45,7 @@ static int pass_extensions(struct vd_check *ck, struct vd_err *err)
 
 static int claim_l1(struct vd_check *ck, struct vd_err *err)
 {
+    const struct qcow2_state *s = ck->driver_data;
     const struct qcow2 *q = ck->bs->opaque;
     struct vd_span l1 = {q->g.l1_off, 8 * q->g.l1_n};
     uint64_t shared = 0;
@@ -53,7 +54,8 @@ static int claim_l1(struct vd_check *ck, struct vd_err *err)
         return 0;
     if (vd_claim(ck, VD_KIND_L1, l1, 40, &shared, err) < 0)
         return -1;
-    if (!shared)
+    /* The refcount structures prove themselves by what they count. */
+    if (!shared && !qcow2_has_block_in(&s->reftable, l1))
         return 0;
     vd_found(ck, QCOW2_L1_OFFSET_OVERLAP, .host = 40, .found = q->g.l1_off);
     ck->map_is_incomplete = true;
@@ -64,7 +66,6 @@ static int pass_metadata(struct vd_check *ck, struct vd_err *err)
 {
     struct qcow2_state *s = ck->driver_data;
     const struct qcow2 *q = ck->bs->opaque;
-
     int rc;
 
     s->map_clusters = q->g.file_end >> q->g.cluster_bits;
@@ -88,7 +89,7 @@ static int pass_tables(struct vd_check *ck, struct vd_err *err)
     struct qcow2_state *s = ck->driver_data;
     const struct qcow2 *q = ck->bs->opaque;
 
-    if (qcow2_walk_trees(ck, &s->snapshots, &s->walk, err) < 0)
+    if (qcow2_walk_trees(ck, &s->snapshots, &s->reftable, &s->walk, err) < 0)
         return -1;
     ck->clusters = (struct vd_cluster_counts){.total = vd_div_up(q->g.size, q->g.cluster_size),
                                               .allocated = s->walk.allocated + s->walk.compressed,

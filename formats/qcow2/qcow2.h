@@ -478,6 +478,8 @@ struct qcow2_walk {
     bool stops_early; /* the caller only wants to know whether anything is wrong */
 };
 
+struct qcow2_reftable;
+
 /* The L1 table that a tree begins with. */
 struct qcow2_tree {
     uint64_t l1_off;
@@ -485,10 +487,10 @@ struct qcow2_tree {
     uint32_t number; /* 0 the active one, i + 1 snapshot i */
 };
 
-/* Claims the L2 tables and data of all trees in ck's map, and counts. What cannot be read is reported; all
- * else is for the judges. */
-int qcow2_walk_trees(struct vd_check *ck, const struct qcow2_snapshots *snapshots, struct qcow2_walk *walk,
-                     struct vd_err *err);
+/* Claims the refcount blocks, the L2 tables and the data of all trees in ck's map, and counts. What cannot be
+ * read is reported; all else is for the judges. */
+int qcow2_walk_trees(struct vd_check *ck, const struct qcow2_snapshots *snapshots,
+                     struct qcow2_reftable *reftable, struct qcow2_walk *walk, struct vd_err *err);
 void qcow2_walk_done(struct qcow2_walk *walk);
 
 /* Is this garbage rather than a table (rule of mass damage)? */
@@ -532,8 +534,16 @@ struct qcow2_reftable {
     bool is_unreadable;
 };
 
-/* Reads the refcount table, claims it and its blocks. */
+/* Reads the refcount table and claims it, but not its blocks. */
 int qcow2_walk_reftable(struct vd_check *ck, struct qcow2_reftable *table, struct vd_err *err);
+
+/* Claims the blocks, once other metadata is claimed; is_table tells whether an L2 table rightly lies there.
+ */
+int qcow2_claim_blocks(struct vd_check *ck, struct qcow2_reftable *table,
+                       bool (*is_table)(void *opaque, uint64_t off), void *opaque, struct vd_err *err);
+
+/* Does a block that the table names begin in this span of the file? */
+bool qcow2_has_block_in(const struct qcow2_reftable *table, struct vd_span span);
 void qcow2_reftable_done(struct qcow2_reftable *table);
 
 /* ---- orphan.c */

@@ -33,6 +33,42 @@ static bool breaks_a_rule(const struct qcow2 *q)
     return false;
 }
 
+/* In tables of 8-byte entries every other word, too, is an entry; in those of 16 bytes it is a map of
+ * subclusters. */
+static void count_words(struct vd_check *ck, const struct qcow2_table *t, uint64_t *entries, uint64_t *maps)
+{
+    const struct qcow2 *q = ck->bs->opaque;
+    uint64_t word[512], total = q->g.cluster_size / 8;
+
+    for (uint64_t first = 0; first < total; first += 512) {
+        uint64_t n = vd_min(512, total - first);
+
+        if (qcow2_read_words(ck->bs, t->off, first, n, word, NULL) < 0)
+            return;
+        for (uint64_t i = 1; i < n; i += 2) {
+            bool is_entry = (word[i] & QCOW2_COPIED) && (word[i] & QCOW2_OFFSET_MASK) &&
+                            !(word[i] & (QCOW2_L2_RESERVED | QCOW2_COMPRESSED)) &&
+                            vd_is_aligned(word[i] & QCOW2_OFFSET_MASK, q->g.cluster_size);
+
+            *entries += is_entry;
+            *maps += word[i] && !is_entry;
+        }
+    }
+}
+
+/* Another kind of entries is believed only where the words themselves speak for it. */
+static bool is_plausible(struct vd_check *ck, const struct qcow2_state *s)
+{
+    const struct qcow2 *q = ck->bs->opaque;
+    uint64_t entries = 0, maps = 0;
+
+    if (q->g.version == 2 || q->g.cluster_bits < QCOW2_MIN_EXTENDED_BITS)
+        return true;
+    for (size_t i = 0; i < s->walk.tables.n; i++)
+        count_words(ck, &s->walk.tables.v[i], &entries, &maps);
+    return q->g.has_extended_l2 ? maps >= entries : entries >= maps;
+}
+
 /* Walks everything by the header that q has now; *leaked is how many clusters nobody claims. False: it does
  * not fit. */
 static bool fits(struct vd_check *scratch, struct qcow2_state *s, uint64_t *leaked)
@@ -47,8 +83,7 @@ static bool fits(struct vd_check *scratch, struct qcow2_state *s, uint64_t *leak
     if (vd_begin_map(scratch, VD_MAP_COUNTS, q->g.cluster_bits, s->map_clusters, &err) < 0 ||
         vd_claim(scratch, VD_KIND_HEADER, (struct vd_span){0, q->g.cluster_size}, VD_NOWHERE, NULL, &err) <
             0 ||
-        qcow2_walk_reftable(scratch, &s->reftable, &err) < 0 || s->reftable.is_lost || s->reftable.bad.n ||
-        s->reftable.is_cut)
+        qcow2_walk_reftable(scratch, &s->reftable, &err) < 0 || s->reftable.is_lost || s->reftable.is_cut)
         return false;
     if (q->g.l1_n &&
         (vd_claim(scratch, VD_KIND_L1, (struct vd_span){q->g.l1_off, 8 * q->g.l1_n}, 40, &shared, &err) < 0 ||
@@ -58,7 +93,8 @@ static bool fits(struct vd_check *scratch, struct qcow2_state *s, uint64_t *leak
         qcow2_read_bitmaps(scratch->bs, scratch->budget, &s->bitmaps, &err) < 0 ||
         qcow2_claim_snapshots(scratch, &s->snapshots, &err) < 0 ||
         qcow2_claim_bitmaps(scratch, &s->bitmaps, &err) < 0 || qcow2_claim_crypt(scratch, &err) < 0 ||
-        qcow2_walk_trees(scratch, &s->snapshots, &s->walk, &err) < 0 || scratch->map_is_incomplete)
+        qcow2_walk_trees(scratch, &s->snapshots, &s->reftable, &s->walk, &err) < 0 || s->reftable.bad.n ||
+        scratch->map_is_incomplete || !is_plausible(scratch, s))
         return false;
     return qcow2_counts_fit(scratch, &s->leaked, &err) && (*leaked = vd_runs_total(&s->leaked), true);
 }
