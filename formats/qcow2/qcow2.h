@@ -706,7 +706,7 @@ int qcow2_judge_crypt_claims(struct vd_check *ck, struct vd_err *err);
 /* Judges the header's length, the extensions, and what they say; needs no map. */
 int qcow2_judge_extensions(struct vd_check *ck, struct vd_err *err);
 
-/* ---- alloc.c, write.c, create.c: the live image */
+/* ---- write.c, resize.c, backing.c, create.c: the live image; live.h has what they share */
 
 int qcow2_co_pwritev(struct BlockDriverState *bs, int64_t offset, int64_t bytes, const void *buf,
                      enum vd_stage stage, struct vd_err *err);
@@ -714,6 +714,10 @@ int qcow2_co_pwrite_zeroes(struct BlockDriverState *bs, int64_t offset, int64_t 
                            struct vd_err *err);
 int qcow2_co_truncate(struct BlockDriverState *bs, int64_t size, struct vd_err *err);
 int qcow2_co_inactivate(struct BlockDriverState *bs, struct vd_err *err);
+int qcow2_co_idle(struct BlockDriverState *bs, int64_t quiet_ms, struct vd_err *err);
+int qcow2_make_empty(struct BlockDriverState *bs, struct vd_err *err);
+int qcow2_change_backing_file(struct BlockDriverState *bs, const char *file, const char *format,
+                              struct vd_err *err);
 int qcow2_co_create(struct BlockDriverState *file, const struct vd_create_options *opts, struct vd_err *err);
 void qcow2_live_free(struct qcow2_live *live);
 
