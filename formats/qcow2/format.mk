@@ -29,5 +29,7 @@ libvdcheck_a_SOURCES += \
 	formats/qcow2/record.c \
 	formats/qcow2/refcount.c \
 	formats/qcow2/reftable.c \
+	formats/qcow2/rewrite-snapshot.c \
+	formats/qcow2/search-snapshot.c \
 	formats/qcow2/snapshot.c \
 	formats/qcow2/walk.c
