@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What snapshots claim, and what only the map of all claims tells of them: overlaps, and snapshots that the
- * header forgot.
+ * What snapshots claim, and where that meets what others claim.
  *
- * A snapshot that no table names looks like leaked clusters. Before anything is called a leak, two places are
- * looked at: what stands behind the table's last entry and, where the header's offset is wrong, every counted
- * cluster that nobody claims. An entry is taken for a snapshot there only where its L1 table is counted as
- * used, claimed by nobody, and names nothing but counted clusters: old copies of tables are not.
+ * The active tables come first: an L1 table of a snapshot that lies on them is not walked, so that what it
+ * names cannot put the blame on sound entries. The exception is one that reads as an L1 table with L2 tables;
+ * then the active entry that leads there is wrong.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,71 +15,6 @@
 
 enum { WORDS = 4096, ROOM = 96 };
 
-/* ---- does an L1 table stand there? */
-
-/* Are the clusters of the span all counted as used? */
-static int are_counted(struct BlockDriverState *bs, struct vd_span host, bool *are, struct vd_err *err)
-{
-    const struct qcow2 *q = bs->opaque;
-    uint64_t first = host.off >> q->g.cluster_bits, end = vd_div_up(vd_span_end(host), q->g.cluster_size);
-
-    *are = true;
-    for (uint64_t c = first; c < end && *are; c++) {
-        uint64_t count;
-
-        if (qcow2_read_counts(bs, c, 1, &count, err) < 0)
-            return -1;
-        *are = count > 0;
-    }
-    return 0;
-}
-
-/* Are all of n words empty, or offsets of clusters that are counted as used? Is any of them the latter? */
-static int judge_words(struct BlockDriverState *bs, const uint64_t *word, uint64_t n, bool *are_good,
-                       bool *is_used, struct vd_err *err)
-{
-    const struct qcow2 *q = bs->opaque;
-
-    for (uint64_t i = 0; i < n && *are_good; i++) {
-        uint64_t off = word[i] & QCOW2_OFFSET_MASK;
-
-        if (!word[i])
-            continue;
-        *are_good = off && !qcow2_l1_faults(&q->g, word[i]);
-        if (*are_good && are_counted(bs, (struct vd_span){off, 1}, are_good, err) < 0)
-            return -1;
-        *is_used = true;
-    }
-    return 0;
-}
-
-int qcow2_parses_as_l1(struct vd_check *ck, uint64_t off, uint64_t n, bool *parses, bool *is_used,
-                       struct vd_err *err)
-{
-    const struct qcow2 *q = ck->bs->opaque;
-    struct vd_span host = {off, 8 * n};
-    vd_auto_mem uint64_t *word = NULL;
-
-    *parses = *is_used = false;
-    if (!off || !n || n > QCOW2_MAX_L1_ENTRIES || !vd_is_aligned(off, q->g.cluster_size) ||
-        !vd_span_within(host, q->g.file_end))
-        return 0;
-    if (are_counted(ck->bs, host, parses, err) < 0)
-        return -1;
-    word = malloc(WORDS * sizeof(*word));
-    if (!word)
-        return vd_fail_memory(err);
-    for (uint64_t first = 0; first < n && *parses; first += WORDS) {
-        uint64_t here = vd_min(WORDS, n - first);
-
-        if (vd_budget_go_on(ck->budget, err) < 0 ||
-            qcow2_read_words(ck->bs, off, first, here, word, err) < 0 ||
-            judge_words(ck->bs, word, here, parses, is_used, err) < 0)
-            return -1;
-    }
-    return 0;
-}
-
 /* ---- stretches of clusters that L1 tables of snapshots take */
 
 /* Clusters that the same tables take. All of them together are no more than the file. */
@@ -90,6 +23,7 @@ struct stretch {
     uint64_t tables;    /* how many take it */
     uint64_t reference; /* one of the entries that name them */
     uint64_t other;     /* the first cluster that something else takes too; VD_NOWHERE: none */
+    uint64_t active;    /* the first one to which an entry of the active L1 table leads; VD_NOWHERE: none */
 };
 
 VD_VEC(stretch_vec, struct stretch)
@@ -132,7 +66,7 @@ static int gather_stretches(const struct qcow2_geometry *g, const struct qcow2_s
                             struct stretch_vec *out, struct vd_err *err)
 {
     struct event_vec events = {0};
-    struct stretch now = {.other = VD_NOWHERE};
+    struct stretch now = {.other = VD_NOWHERE, .active = VD_NOWHERE};
     int rc = gather_events(g, s, &events, err);
 
     for (size_t i = 0; rc == 0 && i < events.n; i++) {
@@ -150,17 +84,133 @@ static int gather_stretches(const struct qcow2_geometry *g, const struct qcow2_s
     return rc;
 }
 
-int qcow2_claim_snapshots(struct vd_check *ck, const struct qcow2_snapshots *s, struct vd_err *err)
+/* The index of the stretch that has this cluster, or n. */
+static size_t stretch_of(const struct stretch_vec *stretches, uint64_t cluster)
+{
+    size_t lo = 0, hi = stretches->n;
+
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+
+        if (stretches->v[mid].end <= cluster)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+/* The first stretch of a snapshot's L1 table that it does not have for itself alone, or NULL. Those that it
+ * has are looked at once for all snapshots, so the work is bounded. */
+static const struct stretch *contested(const struct qcow2_geometry *g, const struct stretch_vec *stretches,
+                                       const struct qcow2_snapshot *sn)
+{
+    uint64_t end = vd_div_up(vd_span_end(qcow2_snapshot_l1(sn)), g->cluster_size);
+
+    for (size_t i = stretch_of(stretches, sn->l1_off >> g->cluster_bits);
+         i < stretches->n && stretches->v[i].first < end; i++)
+        if (stretches->v[i].tables > 1 || stretches->v[i].other != VD_NOWHERE)
+            return &stretches->v[i];
+    return NULL;
+}
+
+/* ---- what comes first */
+
+/* Notes stretches on what is claimed already. */
+static void note_claimed(struct vd_check *ck, const struct qcow2_geometry *g, struct stretch_vec *stretches)
+{
+    for (size_t i = 0; i < stretches->n; i++) {
+        struct stretch *st = &stretches->v[i];
+
+        for (uint64_t c = st->first; c < st->end && st->other == VD_NOWHERE; c++)
+            if (vd_refs_at(ck, c << g->cluster_bits).count)
+                st->other = c;
+    }
+}
+
+/* Notes stretches to which an entry of the active L1 table leads. */
+static int note_active(struct BlockDriverState *bs, struct stretch_vec *stretches, struct vd_err *err)
+{
+    const struct qcow2 *q = bs->opaque;
+    vd_auto_mem uint64_t *word = malloc(WORDS * sizeof(*word));
+
+    if (!word)
+        return vd_fail_memory(err);
+    for (uint64_t first = 0; first < q->g.l1_n; first += WORDS) {
+        uint64_t n = vd_min(WORDS, q->g.l1_n - first);
+
+        if (qcow2_read_words(bs, q->g.l1_off, first, n, word, err) < 0)
+            return -1;
+        for (uint64_t i = 0; i < n; i++) {
+            uint64_t cluster = (word[i] & QCOW2_OFFSET_MASK) >> q->g.cluster_bits;
+            size_t at = stretch_of(stretches, cluster);
+
+            if (cluster && at < stretches->n && stretches->v[at].first <= cluster &&
+                stretches->v[at].active == VD_NOWHERE)
+                stretches->v[at].active = cluster;
+        }
+    }
+    return 0;
+}
+
+/* Does this snapshot's L1 table give way? Then it is not sound. */
+static int give_way(struct BlockDriverState *bs, const struct stretch *st, struct qcow2_snapshot *sn,
+                    struct vd_err *err)
+{
+    const struct qcow2 *q = bs->opaque;
+    bool is_l1 = false;
+
+    if (st->other == VD_NOWHERE && qcow2_names_l2_tables(bs, qcow2_snapshot_l1(sn), &is_l1, err) < 0)
+        return -1;
+    if (is_l1)
+        return 0;
+    sn->l1_is_sound = false;
+    sn->overlap = (st->other != VD_NOWHERE ? st->other : st->active) << q->g.cluster_bits;
+    return 0;
+}
+
+static int settle(struct vd_check *ck, struct qcow2_snapshots *s, struct vd_err *err)
+{
+    const struct qcow2 *q = ck->bs->opaque;
+    struct stretch_vec stretches = {0};
+    int rc = gather_stretches(&q->g, s, &stretches, err);
+
+    note_claimed(ck, &q->g, &stretches);
+    if (rc == 0 && stretches.n)
+        rc = note_active(ck->bs, &stretches, err);
+    for (size_t i = 0; rc == 0 && stretches.n && i < s->list.n; i++) {
+        struct qcow2_snapshot *sn = &s->list.v[i];
+        uint64_t end = vd_div_up(vd_span_end(qcow2_snapshot_l1(sn)), q->g.cluster_size);
+
+        for (size_t k = stretch_of(&stretches, sn->l1_off >> q->g.cluster_bits);
+             sn->l1_is_sound && k < stretches.n && stretches.v[k].first < end; k++) {
+            const struct stretch *st = &stretches.v[k];
+
+            if (st->other != VD_NOWHERE || st->active != VD_NOWHERE) {
+                rc = give_way(ck->bs, st, sn, err);
+                break;
+            }
+            if (st->tables > 1) /* others look at the same; whoever begins here has done so */
+                break;
+        }
+    }
+    stretch_vec_done(&stretches);
+    return rc;
+}
+
+int qcow2_claim_snapshots(struct vd_check *ck, struct qcow2_snapshots *s, struct vd_err *err)
 {
     const struct qcow2 *q = ck->bs->opaque;
     struct stretch_vec stretches = {0};
     int rc = 0;
 
-    if (s->list.n)
-        rc = vd_claim(ck, VD_KIND_SNAPSHOT_TABLE, (struct vd_span){s->table_off, s->table_bytes}, 64, NULL,
-                      err);
-    if (rc == 0)
-        rc = gather_stretches(&q->g, s, &stretches, err);
+    if (!s->list.n)
+        return 0;
+    if (vd_claim(ck, VD_KIND_SNAPSHOT_TABLE, (struct vd_span){s->table_off, s->table_bytes}, 64, NULL, err) <
+            0 ||
+        settle(ck, s, err) < 0)
+        return -1;
+    rc = gather_stretches(&q->g, s, &stretches, err);
     for (size_t i = 0; rc == 0 && i < stretches.n; i++) {
         const struct stretch *st = &stretches.v[i];
         struct vd_span host = {st->first << q->g.cluster_bits, (st->end - st->first) << q->g.cluster_bits};
@@ -180,29 +230,6 @@ static void find_others(struct vd_check *ck, const struct qcow2_geometry *g, str
             st->other = c;
 }
 
-/* The first stretch of a snapshot's L1 table that it does not have for itself alone, or NULL. Those that it
- * has are looked at once for all snapshots, so the work is bounded. */
-static const struct stretch *contested(const struct qcow2_geometry *g, const struct stretch_vec *stretches,
-                                       const struct qcow2_snapshot *sn)
-{
-    uint64_t first = sn->l1_off >> g->cluster_bits,
-             end = vd_div_up(vd_span_end(qcow2_snapshot_l1(sn)), g->cluster_size);
-    size_t lo = 0, hi = stretches->n;
-
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-
-        if (stretches->v[mid].end <= first)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    for (; lo < stretches->n && stretches->v[lo].first < end; lo++)
-        if (stretches->v[lo].tables > 1 || stretches->v[lo].other != VD_NOWHERE)
-            return &stretches->v[lo];
-    return NULL;
-}
-
 static int by_l1(const void *a, const void *b)
 {
     const struct qcow2_snapshot *const *x = a, *const *y = b;
@@ -212,17 +239,56 @@ static int by_l1(const void *a, const void *b)
     return ((*x)->entry_off > (*y)->entry_off) - ((*x)->entry_off < (*y)->entry_off);
 }
 
-static void judge_overlap(struct vd_check *ck, const struct qcow2_geometry *g, const struct stretch *st,
-                          const struct qcow2_snapshot *sn)
+/* The L1 table lies on something else, or leads to no L2 tables: is the true one lost? */
+static int judge_overlap(struct vd_check *ck, const struct qcow2_snapshots *s,
+                         const struct qcow2_snapshot *sn, uint64_t at, struct vd_err *err)
 {
-    uint64_t at = (st->other != VD_NOWHERE ? st->other : st->first) << g->cluster_bits;
-    enum vd_kind kind = vd_kind_at(ck, at, NULL);
+    enum vd_kind kind = at == VD_NOWHERE ? VD_KIND_FREE : vd_kind_at(ck, at, NULL);
+    bool has_name = kind != VD_KIND_FREE && kind != VD_KIND_SNAPSHOT_L1;
+    uint64_t true_off;
     char found[ROOM];
 
-    snprintf(
-        found, sizeof(found), "0x%" PRIx64 "%s%s", sn->l1_off,
-        kind == VD_KIND_SNAPSHOT_L1 ? "" : ", on: ", kind == VD_KIND_SNAPSHOT_L1 ? "" : vd_kind_name(kind));
-    vd_found(ck, QCOW2_SNAP_L1_OVERLAP, .host = sn->entry_off, .found_text = found);
+    if (qcow2_search_l1(ck, s, sn->l1_n, &true_off, err) < 0)
+        return -1;
+    if (at == VD_NOWHERE && !true_off)
+        return 0;
+    snprintf(found, sizeof(found), "0x%" PRIx64 "%s%s", sn->l1_off, has_name ? ", on: " : "",
+             has_name ? vd_kind_name(kind) : "");
+    if (vd_found(ck, QCOW2_SNAP_L1_OVERLAP, .host = sn->entry_off, .found_text = found,
+                 .expected = true_off ? true_off : VD_NOWHERE,
+                 .level = true_off ? VD_LEVEL_SAFE : VD_LEVEL_NONE) == VD_FIX)
+        return qcow2_patch(ck, sn->entry_off, 8, true_off, VD_STAGE_TABLE, err);
+    return 0;
+}
+
+/* A table that nobody else has, with what is no L2 table behind it, and the true one elsewhere.
+ * *was_searched: for one snapshot, the first. */
+static int judge_content(struct vd_check *ck, const struct qcow2_snapshots *s,
+                         const struct qcow2_snapshot *sn, bool *was_searched, struct vd_err *err)
+{
+    bool does;
+
+    if (*was_searched)
+        return 0;
+    if (qcow2_names_l2_tables(ck->bs, qcow2_snapshot_l1(sn), &does, err) < 0)
+        return -1;
+    *was_searched = !does;
+    return does ? 0 : judge_overlap(ck, s, sn, VD_NOWHERE, err);
+}
+
+/* A copy of the table for the snapshot that shares one; what it names is counted for both already. */
+static int judge_shared(struct vd_check *ck, const struct qcow2_snapshot *sn,
+                        const struct qcow2_snapshot *owner, struct vd_err *err)
+{
+    struct vd_span l1 = qcow2_snapshot_l1(sn);
+
+    if (vd_found(ck, QCOW2_SNAP_L1_SHARED, .host = sn->entry_off, .found = sn->l1_off,
+                 .other_host = owner->entry_off,
+                 .level = qcow2_can_append(ck) ? VD_LEVEL_SAFE : VD_LEVEL_NONE) == VD_LEAVE)
+        return 0;
+    if (qcow2_fix_copy(ck, l1, &l1.off, err) < 0)
+        return -1;
+    return qcow2_patch(ck, sn->entry_off, 8, l1.off, VD_STAGE_TABLE, err);
 }
 
 /* In order of L1 tables: where two snapshots name the same one, the later is told with the first. */
@@ -232,6 +298,7 @@ static int judge_l1_claims(struct vd_check *ck, const struct qcow2_snapshots *s,
     const struct qcow2 *q = ck->bs->opaque;
     vd_auto_mem const struct qcow2_snapshot **sorted = malloc(s->list.n * sizeof(struct qcow2_snapshot *));
     const struct qcow2_snapshot *owner = NULL;
+    bool was_searched = false;
     size_t n = 0;
 
     if (!sorted)
@@ -247,25 +314,28 @@ static int judge_l1_claims(struct vd_check *ck, const struct qcow2_snapshots *s,
 
         VD_AT(ck, "snapshot", (uint64_t)(sn - s->list.v));
         if (owner && owner->l1_off == sn->l1_off) {
-            vd_found(ck, QCOW2_SNAP_L1_SHARED, .host = sn->entry_off, .found = sn->l1_off,
-                     .other_host = owner->entry_off);
+            if (judge_shared(ck, sn, owner, err) < 0)
+                return -1;
             continue;
         }
         owner = sn;
-        if (st && (st->other != VD_NOWHERE || !has_twin))
-            judge_overlap(ck, &q->g, st, sn);
+        if (st && (st->other != VD_NOWHERE || !has_twin)) {
+            if (judge_overlap(ck, s, sn,
+                              (st->other != VD_NOWHERE ? st->other : st->first) << q->g.cluster_bits,
+                              err) < 0)
+                return -1;
+        } else if (!st && judge_content(ck, s, sn, &was_searched, err) < 0)
+            return -1;
     }
     return 0;
 }
 
-static void judge_table_claims(struct vd_check *ck, const struct qcow2_geometry *g,
-                               const struct qcow2_snapshots *s)
+static bool is_table_contested(struct vd_check *ck, const struct qcow2_snapshots *s)
 {
-    for (uint64_t at = s->table_off; at < s->table_off + s->table_bytes; at += g->cluster_size)
-        if (vd_refs_at(ck, at).count > 1) {
-            vd_found(ck, QCOW2_SNAP_TABLE_OVERLAP, .host = 64, .found = s->table_off, .other_host = at);
-            return;
-        }
+    for (uint64_t at = s->table_off; at < s->table_off + s->table_bytes; at += ck->cluster_size)
+        if (vd_refs_at(ck, at).count > 1)
+            return true;
+    return false;
 }
 
 static int judge_overlaps(struct vd_check *ck, const struct qcow2_snapshots *s, struct vd_err *err)
@@ -276,7 +346,15 @@ static int judge_overlaps(struct vd_check *ck, const struct qcow2_snapshots *s, 
 
     if (!s->list.n)
         return 0;
-    judge_table_claims(ck, &q->g, s);
+    if (is_table_contested(ck, s) &&
+        qcow2_judge_snapshot_table(ck, s, QCOW2_SNAP_TABLE_OVERLAP, 64, s->table_off, err) < 0)
+        return -1;
+    for (size_t i = 0; i < s->list.n; i++) {
+        VD_AT(ck, "snapshot", i);
+        if (s->list.v[i].overlap != VD_NOWHERE &&
+            judge_overlap(ck, s, &s->list.v[i], s->list.v[i].overlap, err) < 0)
+            return -1;
+    }
     rc = gather_stretches(&q->g, s, &stretches, err);
     for (size_t i = 0; rc == 0 && i < stretches.n; i++)
         find_others(ck, &q->g, &stretches.v[i]);
@@ -286,167 +364,13 @@ static int judge_overlaps(struct vd_check *ck, const struct qcow2_snapshots *s, 
     return rc;
 }
 
-/* ---- snapshots that the header forgot */
-
-static bool are_unclaimed(struct vd_check *ck, struct vd_span host)
-{
-    uint64_t at = vd_align_down(host.off, ck->cluster_size);
-
-    for (; at < vd_span_end(host); at += ck->cluster_size)
-        if (vd_refs_at(ck, at).count)
-            return false;
-    return true;
-}
-
-/* Is it a snapshot that was not deleted, and that nobody knows of? */
-static int is_forgotten(struct vd_check *ck, const struct qcow2_snapshot *sn, bool *is, struct vd_err *err)
-{
-    bool is_used;
-
-    *is = false;
-    if (!sn->l1_is_sound || sn->extra_said != sn->extra_bytes || !sn->id_len ||
-        !are_unclaimed(ck, qcow2_snapshot_l1(sn)))
-        return 0;
-    return qcow2_parses_as_l1(ck, sn->l1_off, sn->l1_n, is, &is_used, err);
-}
-
-/* How many entries in a row, from the first on, are forgotten snapshots? Their tables are different ones, so
- * no more than the file is looked at. */
-static int count_forgotten(struct vd_check *ck, const struct qcow2_snapshots *s, uint64_t *n,
-                           struct vd_err *err)
-{
-    const struct qcow2 *q = ck->bs->opaque;
-    uint64_t looked_at = 0;
-    bool is = true;
-
-    *n = 0;
-    for (size_t i = 0; i < s->list.n && is; i++) {
-        looked_at += qcow2_snapshot_l1(&s->list.v[i]).len;
-        if (looked_at > q->g.file_end)
-            return 0;
-        if (is_forgotten(ck, &s->list.v[i], &is, err) < 0)
-            return -1;
-        *n += is;
-    }
-    return 0;
-}
-
-/* Are the clusters of a table, from `from` on, nobody's and counted? */
-static int is_table_free(struct vd_check *ck, const struct qcow2_snapshots *s, uint64_t from, bool *is,
-                         struct vd_err *err)
-{
-    struct vd_span rest = {from, vd_span_end((struct vd_span){s->table_off, s->table_bytes}) - from};
-
-    *is = true;
-    if (vd_span_end((struct vd_span){s->table_off, s->table_bytes}) <= from)
-        return 0;
-    *is = are_unclaimed(ck, rest);
-    return *is ? are_counted(ck->bs, rest, is, err) : 0;
-}
-
-/* Do further entries follow the last one that the header counts? */
-static int judge_count_low(struct vd_check *ck, const struct qcow2_snapshots *s, struct vd_err *err)
-{
-    const struct qcow2 *q = ck->bs->opaque;
-    uint64_t known = q->header.nb_snapshots, off = q->header.snapshots_offset, n = 0;
-    uint64_t from = known ? s->table_off + vd_align_up_sat(s->table_bytes, 8) : off;
-    struct qcow2_snapshots more;
-    bool is_free = false;
-    int rc = 0;
-
-    if (s->is_cut || known >= QCOW2_MAX_SNAPSHOTS || !off || off >= q->g.file_end ||
-        !vd_is_aligned(off, q->g.cluster_size))
-        return 0;
-    if (qcow2_parse_snapshots(ck->bs, ck->budget, from, QCOW2_MAX_SNAPSHOTS - known, &more, err) < 0)
-        return -1;
-    if (more.list.n)
-        rc = is_table_free(ck, &more, known ? vd_align_up_sat(from, q->g.cluster_size) : from, &is_free, err);
-    if (rc == 0 && is_free)
-        rc = count_forgotten(ck, &more, &n, err);
-    qcow2_snapshots_done(&more);
-    if (rc < 0 || !n)
-        return rc;
-    return qcow2_judge_snapshot_count(ck, QCOW2_SNAP_COUNT_LOW, known + n, VD_LEVEL_SAFE, err);
-}
-
-/* ---- a table that is not where the header says */
-
-/* Is the lost table in this cluster? */
-static int try_table(struct vd_check *ck, uint64_t off, bool *is_it, struct vd_err *err)
-{
-    const struct qcow2 *q = ck->bs->opaque;
-    struct qcow2_snapshots s;
-    uint64_t n = 0;
-    int rc;
-
-    *is_it = false;
-    if (are_counted(ck->bs, (struct vd_span){off, 1}, is_it, err) < 0)
-        return -1;
-    if (!*is_it)
-        return 0;
-    if (qcow2_parse_snapshots(ck->bs, ck->budget, off, q->header.nb_snapshots, &s, err) < 0)
-        return -1;
-    *is_it = !s.is_cut;
-    rc = *is_it ? is_table_free(ck, &s, off, is_it, err) : 0;
-    if (rc == 0 && *is_it)
-        rc = count_forgotten(ck, &s, &n, err);
-    *is_it = *is_it && n == q->header.nb_snapshots;
-    qcow2_snapshots_done(&s);
-    return rc;
-}
-
-/* The one cluster that nobody claims where the table can begin; 0 where there is none or several. */
-static int search_table(struct vd_check *ck, uint64_t *table_off, struct vd_err *err)
-{
-    const struct qcow2 *q = ck->bs->opaque;
-    struct vd_runs unclaimed = {0};
-    unsigned candidates = 0;
-    int rc = vd_free_runs(ck, &unclaimed, err);
-
-    *table_off = 0;
-    for (size_t i = 0; rc == 0 && i < unclaimed.n; i++)
-        for (uint64_t c = 0; rc == 0 && c < unclaimed.v[i].count && candidates < 2; c++) {
-            uint64_t off = (unclaimed.v[i].first + c) << q->g.cluster_bits;
-            bool is_it = false;
-
-            rc = vd_budget_go_on(ck->budget, err) < 0 ? -1 : try_table(ck, off, &is_it, err);
-            candidates += is_it;
-            *table_off = is_it ? off : *table_off;
-        }
-    vd_runs_done(&unclaimed);
-    if (candidates != 1)
-        *table_off = 0;
-    return rc;
-}
-
-static int judge_table_offset(struct vd_check *ck, struct vd_err *err)
-{
-    const struct qcow2 *q = ck->bs->opaque;
-    struct qcow2_header fixed = q->header;
-    uint64_t off = q->header.snapshots_offset;
-    enum qcow2_finding finding = !off                   ? QCOW2_SNAP_TABLE_ZERO_OFFSET
-                                 : off >= q->g.file_end ? QCOW2_SNAP_TABLE_OUT_OF_FILE
-                                                        : QCOW2_SNAP_TABLE_MISALIGNED;
-
-    fixed.snapshots_offset = 0;
-    if (!ck->map_is_incomplete && q->header.nb_snapshots <= QCOW2_MAX_SNAPSHOTS &&
-        search_table(ck, &fixed.snapshots_offset, err) < 0)
-        return -1;
-    if (vd_found(ck, finding, .host = 64, .found = off,
-                 .expected = fixed.snapshots_offset ? fixed.snapshots_offset : VD_NOWHERE,
-                 .level = fixed.snapshots_offset ? VD_LEVEL_SAFE : VD_LEVEL_NONE) == VD_LEAVE)
-        return 0;
-    ck->has_changed = true;
-    return qcow2_write_fields(ck->bs, &fixed, "snapshots_offset", "snapshots_offset", VD_STAGE_ROOT, err);
-}
-
 int qcow2_judge_snapshot_claims(struct vd_check *ck, const struct qcow2_snapshots *s, struct vd_err *err)
 {
     const struct qcow2 *q = ck->bs->opaque;
 
     if (q->header.nb_snapshots && !s->table_off)
-        return judge_table_offset(ck, err);
+        return qcow2_judge_snapshot_table_offset(ck, err);
     if (judge_overlaps(ck, s, err) < 0)
         return -1;
-    return ck->map_is_incomplete || q->g.has_data_file ? 0 : judge_count_low(ck, s, err);
+    return ck->map_is_incomplete || q->g.has_data_file ? 0 : qcow2_judge_forgotten_snapshots(ck, s, err);
 }

@@ -88,16 +88,6 @@ int qcow2_read_crypt(struct BlockDriverState *bs, struct qcow2_crypt *out, struc
     return 0;
 }
 
-/* What is surely the header's: as far as its slots reach, or, where they cannot be read, as far as the
- * extension says and the file goes. */
-static struct vd_span sure_part(const struct qcow2_geometry *g, const struct qcow2_crypt *crypt)
-{
-    uint64_t room = g->file_end - crypt->ext.offset;
-
-    return (struct vd_span){crypt->ext.offset,
-                            crypt->is_sane ? crypt->need : vd_min(crypt->ext.length, room)};
-}
-
 static int read_used_crypt(struct BlockDriverState *bs, struct qcow2_crypt *out, bool *is_used,
                            struct vd_err *err)
 {
@@ -111,15 +101,28 @@ static int read_used_crypt(struct BlockDriverState *bs, struct qcow2_crypt *out,
 
 int qcow2_claim_crypt(struct vd_check *ck, struct vd_err *err)
 {
-    const struct qcow2 *q = ck->bs->opaque;
     struct qcow2_crypt crypt;
     bool is_used;
 
     if (read_used_crypt(ck->bs, &crypt, &is_used, err) < 0)
         return -1;
-    if (!is_used)
+    if (!is_used || !crypt.is_sane)
         return 0;
-    return vd_claim(ck, VD_KIND_ENCRYPTION_HEADER, sure_part(&q->g, &crypt), crypt.where->off, NULL, err);
+    return vd_claim(ck, VD_KIND_ENCRYPTION_HEADER, (struct vd_span){crypt.ext.offset, crypt.need},
+                    crypt.where->off, NULL, err);
+}
+
+/* A header that cannot be read keeps what nobody else has of the place where it is said to lie. */
+static int claim_remains(struct vd_check *ck, const struct qcow2_crypt *crypt, struct vd_err *err)
+{
+    const struct qcow2 *q = ck->bs->opaque;
+    uint64_t end = vd_min(vd_add_sat(crypt->ext.offset, crypt->ext.length), q->g.file_end);
+
+    for (uint64_t at = crypt->ext.offset; at < end; at += q->g.cluster_size)
+        if (!vd_refs_at(ck, at).count && vd_claim(ck, VD_KIND_ENCRYPTION_HEADER, (struct vd_span){at, 1},
+                                                  crypt->where->off, NULL, err) < 0)
+            return -1;
+    return 0;
 }
 
 int qcow2_judge_crypt_claims(struct vd_check *ck, struct vd_err *err)
@@ -131,8 +134,10 @@ int qcow2_judge_crypt_claims(struct vd_check *ck, struct vd_err *err)
 
     if (read_used_crypt(ck->bs, &crypt, &is_used, err) < 0)
         return -1;
-    if (!is_used || !crypt.is_sane)
+    if (!is_used)
         return 0;
+    if (!crypt.is_sane)
+        return claim_remains(ck, &crypt, err);
     from = vd_align_up_sat(crypt.ext.offset + crypt.need, q->g.cluster_size);
     end = vd_add_sat(crypt.ext.offset, crypt.ext.length);
     if (end <= from)

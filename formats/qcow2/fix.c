@@ -198,6 +198,15 @@ static int copy_bytes(struct vd_check *ck, uint64_t from, uint64_t to, uint64_t 
     return 0;
 }
 
+int qcow2_fix_copy(struct vd_check *ck, struct vd_span from, uint64_t *to, struct vd_err *err)
+{
+    const struct qcow2 *q = ck->bs->opaque;
+
+    if (qcow2_append(ck, vd_div_up(from.len, q->g.cluster_size), to, err) < 0)
+        return -1;
+    return copy_bytes(ck, from.off, *to, from.len, err);
+}
+
 int qcow2_fix_clone_cluster(struct vd_check *ck, uint64_t entry_off, uint64_t word, uint64_t weight,
                             struct vd_err *err)
 {

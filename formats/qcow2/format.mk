@@ -37,6 +37,8 @@ libvdcheck_a_SOURCES += \
 	formats/qcow2/refcount.c \
 	formats/qcow2/reftable.c \
 	formats/qcow2/resize.c \
+	formats/qcow2/rewrite-snapshot.c \
+	formats/qcow2/search-snapshot.c \
 	formats/qcow2/snapshot.c \
 	formats/qcow2/suspect.c \
 	formats/qcow2/table.c \

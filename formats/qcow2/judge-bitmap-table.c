@@ -157,8 +157,9 @@ static int set_all_ones(void *opaque, const struct qcow2_bitmap *bm, uint64_t i,
 {
     const struct judge *j = opaque;
 
-    if (qcow2_bitmap_word_kind(j->g, word) == QCOW2_BITMAP_CLUSTER)
-        vd_gave_up(j->ck, (struct vd_span){word & QCOW2_OFFSET_MASK, j->g->cluster_size});
+    if (qcow2_bitmap_word_kind(j->g, word) == QCOW2_BITMAP_CLUSTER &&
+        qcow2_free_own(j->ck, (struct vd_span){word & QCOW2_OFFSET_MASK, j->g->cluster_size}, err) < 0)
+        return -1;
     return word == 1 ? 0 : qcow2_patch(j->ck, bm->table_off + 8 * i, 8, 1, VD_STAGE_TABLE, err);
 }
 

@@ -50,34 +50,29 @@ static struct vd_span table_of(const struct qcow2_bitmap *bm)
 
 /* ---- giving all bitmaps up */
 
-static int give_up_word(void *opaque, const struct qcow2_bitmap *bm, uint64_t i, uint64_t word,
-                        struct vd_err *err)
+static int free_word(void *opaque, const struct qcow2_bitmap *bm, uint64_t i, uint64_t word,
+                     struct vd_err *err)
 {
     const struct judge *j = opaque;
 
     (void)bm;
     (void)i;
-    (void)err;
-    if (qcow2_bitmap_word_kind(j->g, word) == QCOW2_BITMAP_CLUSTER)
-        vd_gave_up(j->ck, (struct vd_span){word & QCOW2_OFFSET_MASK, j->g->cluster_size});
-    return 0;
+    if (qcow2_bitmap_word_kind(j->g, word) != QCOW2_BITMAP_CLUSTER)
+        return 0;
+    return qcow2_free_own(j->ck, (struct vd_span){word & QCOW2_OFFSET_MASK, j->g->cluster_size}, err);
 }
 
-/* Their clusters become leaks that this repair does not free: with the undo file all is as before. */
-static int give_up_clusters(struct judge *j, struct vd_err *err)
+/* Their clusters are free at once: left as leaks, a table of them may be taken for one of the guest's. */
+static int free_clusters(struct judge *j, struct vd_err *err)
 {
     for (size_t i = 0; i < j->b->list.n; i++) {
         const struct qcow2_bitmap *bm = &j->b->list.v[i];
 
-        if (!bm->table_is_sound)
-            continue;
-        vd_gave_up(j->ck, table_of(bm));
-        if (qcow2_bitmap_words(j->ck->bs, bm, give_up_word, j, err) < 0)
+        if (bm->table_is_sound && (qcow2_bitmap_words(j->ck->bs, bm, free_word, j, err) < 0 ||
+                                   qcow2_free_own(j->ck, table_of(bm), err) < 0))
             return -1;
     }
-    if (j->b->dir_bytes)
-        vd_gave_up(j->ck, (struct vd_span){j->b->ext.bitmap_directory_offset, j->b->dir_bytes});
-    return 0;
+    return qcow2_free_own(j->ck, (struct vd_span){j->b->ext.bitmap_directory_offset, j->b->dir_bytes}, err);
 }
 
 static int clear_autoclear_bit(struct vd_check *ck, struct vd_err *err)
@@ -93,7 +88,7 @@ static int clear_autoclear_bit(struct vd_check *ck, struct vd_err *err)
 static int give_up(struct judge *j, struct vd_err *err)
 {
     j->is_given_up = true;
-    if (give_up_clusters(j, err) < 0 || clear_autoclear_bit(j->ck, err) < 0)
+    if (free_clusters(j, err) < 0 || clear_autoclear_bit(j->ck, err) < 0)
         return -1;
     return qcow2_drop_extension(j->ck, j->b->where, err);
 }

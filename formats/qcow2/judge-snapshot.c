@@ -46,8 +46,23 @@ static int judge_extra(const struct judge *j, const struct qcow2_snapshot *sn, s
                      .found = sn->extra_said, .expected = sn->extra_bytes) == VD_FIX)
             return patch_entry(j, sn, FIELD_EXTRA_SIZE, 4, sn->extra_bytes, err);
     } else if (j->g->version != 2 && sn->extra_bytes < 16)
-        vd_found(j->ck, QCOW2_SNAP_ENTRY_INCOMPLETE, .host = sn->entry_off + FIELD_EXTRA_SIZE,
-                 .found = sn->extra_bytes, .expected_text = "16 or more");
+        return qcow2_judge_snapshot_table(j->ck, j->s, QCOW2_SNAP_ENTRY_INCOMPLETE,
+                                          sn->entry_off + FIELD_EXTRA_SIZE, sn->extra_bytes, err);
+    return 0;
+}
+
+/* The L1 table is at no possible place: it may be in a cluster that nobody claims. */
+static int judge_l1_place(const struct judge *j, const struct qcow2_snapshot *sn, enum qcow2_finding finding,
+                          struct vd_err *err)
+{
+    uint64_t true_off;
+
+    if (qcow2_search_l1(j->ck, j->s, sn->l1_n, &true_off, err) < 0)
+        return -1;
+    if (vd_found(j->ck, finding, .host = sn->entry_off + FIELD_L1_OFF, .found = sn->l1_off,
+                 .expected = true_off ? true_off : VD_NOWHERE,
+                 .level = true_off ? VD_LEVEL_SAFE : VD_LEVEL_NONE) == VD_FIX)
+        return patch_entry(j, sn, FIELD_L1_OFF, 8, true_off, err);
     return 0;
 }
 
@@ -71,18 +86,16 @@ static int judge_l1_size(const struct judge *j, const struct qcow2_snapshot *sn,
 
 static int judge_l1(const struct judge *j, const struct qcow2_snapshot *sn, struct vd_err *err)
 {
-    uint64_t host = sn->entry_off + FIELD_L1_OFF;
-
     if (!sn->l1_off)
-        vd_found(j->ck, QCOW2_SNAP_L1_ZERO_OFFSET, .host = host, .found = 0);
-    else if (!vd_is_aligned(sn->l1_off, j->g->cluster_size))
-        vd_found(j->ck, QCOW2_SNAP_L1_MISALIGNED, .host = host, .found = sn->l1_off);
-    else if (sn->l1_n > QCOW2_MAX_L1_ENTRIES)
+        return judge_l1_place(j, sn, QCOW2_SNAP_L1_ZERO_OFFSET, err);
+    if (!vd_is_aligned(sn->l1_off, j->g->cluster_size))
+        return judge_l1_place(j, sn, QCOW2_SNAP_L1_MISALIGNED, err);
+    if (sn->l1_n > QCOW2_MAX_L1_ENTRIES)
         return judge_l1_size(j, sn, QCOW2_SNAP_L1_TOO_LARGE, err);
-    else if (!sn->l1_n && sn->disk_size)
+    if (!sn->l1_n && sn->disk_size)
         return judge_l1_size(j, sn, QCOW2_SNAP_L1_ZERO_SIZE, err);
-    else if (!vd_span_within(qcow2_snapshot_l1(sn), j->g->file_end))
-        vd_found(j->ck, QCOW2_SNAP_L1_OUT_OF_FILE, .host = host, .found = sn->l1_off);
+    if (!vd_span_within(qcow2_snapshot_l1(sn), j->g->file_end))
+        return judge_l1_place(j, sn, QCOW2_SNAP_L1_OUT_OF_FILE, err);
     return 0;
 }
 

@@ -76,10 +76,7 @@ static int pass_metadata(struct vd_check *ck, struct vd_err *err)
     rc = claim_l1(ck, err);
     if (rc)
         return rc;
-    return qcow2_claim_snapshots(ck, &s->snapshots, err) < 0 ||
-                   qcow2_claim_bitmaps(ck, &s->bitmaps, err) < 0 || qcow2_claim_crypt(ck, err) < 0
-               ? -1
-               : 0;
+    return qcow2_claim_snapshots(ck, &s->snapshots, err) < 0 ? -1 : qcow2_claim_crypt(ck, err);
 }
 
 /* ---- pass "tables" */
@@ -89,7 +86,9 @@ static int pass_tables(struct vd_check *ck, struct vd_err *err)
     struct qcow2_state *s = ck->driver_data;
     const struct qcow2 *q = ck->bs->opaque;
 
-    if (qcow2_walk_trees(ck, &s->snapshots, &s->reftable, &s->walk, err) < 0)
+    /* Bitmaps come last: where they lie on the guest's tables or data, they are what is wrong. */
+    if (qcow2_walk_trees(ck, &s->snapshots, &s->reftable, &s->walk, err) < 0 ||
+        qcow2_claim_bitmaps(ck, &s->bitmaps, err) < 0)
         return -1;
     ck->clusters = (struct vd_cluster_counts){.total = vd_div_up(q->g.size, q->g.cluster_size),
                                               .allocated = s->walk.allocated + s->walk.compressed,

@@ -305,6 +305,9 @@ void qcow2_record_window_done(struct qcow2_record_window *w);
 int qcow2_patch(struct vd_check *ck, uint64_t off, unsigned bytes, uint64_t value, enum vd_stage stage,
                 struct vd_err *err);
 
+/* Sets the counts of those clusters of the span to 0 that have no other claim than the one being dropped. */
+int qcow2_free_own(struct vd_check *ck, struct vd_span host, struct vd_err *err);
+
 /* Takes an extension out of the header, as the repair of a finding: those behind it move up. */
 int qcow2_drop_extension(struct vd_check *ck, const struct qcow2_extension *ext, struct vd_err *err);
 
@@ -329,8 +332,9 @@ struct qcow2_snapshot {
     uint64_t vm_clock_nsec;
     char *id, *name; /* NUL-terminated; owned by the list. id_len and name_len count the bytes */
     uint16_t id_len, name_len;
-    bool l1_is_sound; /* its L1 table lies aligned and whole in the file, and is of a legal size: the walk
-                         uses it */
+    bool l1_is_sound; /* its L1 table lies aligned and whole in the file, is of a legal size, and not on what
+                         comes before it: the walk uses it */
+    uint64_t overlap; /* the cluster where it lies on that; VD_NOWHERE: none */
 };
 
 VD_VEC(qcow2_snapshot_vec, struct qcow2_snapshot)
@@ -381,15 +385,41 @@ int qcow2_judge_snapshots(struct vd_check *ck, const struct qcow2_snapshots *s, 
 int qcow2_judge_snapshot_count(struct vd_check *ck, enum qcow2_finding finding, uint64_t count,
                                enum vd_level level, struct vd_err *err);
 
-/* ---- claim-snapshot.c */
+/* ---- search-snapshot.c */
+
+enum { QCOW2_MIN_L1_SAMPLE = 512 };
 
 /* Is what lies at off the L1 table of a snapshot that was not deleted: are its n entries empty or names of
  * counted clusters, and is it counted itself? *is_used: it names L2 tables. Needs no map. */
 int qcow2_parses_as_l1(struct vd_check *ck, uint64_t off, uint64_t n, bool *parses, bool *is_used,
                        struct vd_err *err);
 
-/* Claims the table, and each L1 table once for each snapshot that names it. */
-int qcow2_claim_snapshots(struct vd_check *ck, const struct qcow2_snapshots *s, struct vd_err *err);
+/* Is the first cluster that the L1 table names an L2 table, and not something that is garbage as one? An
+ * empty L1 table may be one. */
+int qcow2_names_l2_tables(struct BlockDriverState *bs, struct vd_span l1, bool *does, struct vd_err *err);
+
+/* The one place, in clusters that are counted and that nobody claims, where an L1 table of n entries is; 0
+ * where there is none, or several, or where more than one snapshot lacks its own. Needs the whole map. */
+int qcow2_search_l1(struct vd_check *ck, const struct qcow2_snapshots *s, uint64_t n, uint64_t *l1_off,
+                    struct vd_err *err);
+
+/* Judges what follows the last entry that the header counts. */
+int qcow2_judge_forgotten_snapshots(struct vd_check *ck, const struct qcow2_snapshots *s, struct vd_err *err);
+
+/* Tells that the table's offset is wrong, and sets it to the one place where the table can be. */
+int qcow2_judge_snapshot_table_offset(struct vd_check *ck, struct vd_err *err);
+
+/* ---- rewrite-snapshot.c */
+
+/* Tells a finding that is answered by writing the table anew, in new clusters. */
+int qcow2_judge_snapshot_table(struct vd_check *ck, const struct qcow2_snapshots *s,
+                               enum qcow2_finding finding, uint64_t host, uint64_t found, struct vd_err *err);
+
+/* ---- claim-snapshot.c */
+
+/* Claims the table, and each L1 table once for each snapshot that names it, behind the active L1 table: one
+ * that lies on the active tables is not sound. */
+int qcow2_claim_snapshots(struct vd_check *ck, struct qcow2_snapshots *s, struct vd_err *err);
 
 /* Judges what only the map can tell, once everything is claimed: overlaps, snapshots behind the end of the
  * table, a table that is not where the header says. */
@@ -629,6 +659,8 @@ bool qcow2_can_append(struct vd_check *ck);
  * to, there. */
 int qcow2_fix_clone_cluster(struct vd_check *ck, uint64_t entry_off, uint64_t word, uint64_t weight,
                             struct vd_err *err);
+/* Copies metadata to new clusters, which begin at *to. */
+int qcow2_fix_copy(struct vd_check *ck, struct vd_span from, uint64_t *to, struct vd_err *err);
 /* Makes the file at least length bytes long, by zeroes; or cuts it off at length. */
 int qcow2_fix_extend(struct vd_check *ck, uint64_t length, struct vd_err *err);
 int qcow2_fix_cut(struct vd_check *ck, uint64_t length, struct vd_err *err);
@@ -666,7 +698,7 @@ int qcow2_judge_bitmaps(struct vd_check *ck, const struct qcow2_bitmaps *b, stru
 int qcow2_judge_lost_bitmaps(struct vd_check *ck, const struct qcow2_bitmaps *b, enum qcow2_finding finding,
                              uint64_t host, uint64_t found, struct vd_err *err);
 
-/* Claims the directory, the tables and their clusters, where the bitmaps are in force. */
+/* Claims the directory, the tables and their clusters, where the bitmaps are in force; behind all data. */
 int qcow2_claim_bitmaps(struct vd_check *ck, const struct qcow2_bitmaps *b, struct vd_err *err);
 
 /* ---- judge-bitmap-table.c */
@@ -695,10 +727,11 @@ struct qcow2_crypt {
 
 int qcow2_read_crypt(struct BlockDriverState *bs, struct qcow2_crypt *out, struct vd_err *err);
 
-/* Claims the encryption header, as far as its key slots reach. */
+/* Claims the encryption header as far as its key slots reach, where they can be read. */
 int qcow2_claim_crypt(struct vd_check *ck, struct vd_err *err);
 
-/* Judges, once everything is claimed, whether the rest of what the extension names belongs to others. */
+/* Judges, once everything is claimed, whether the rest of what the extension names belongs to others; claims
+ * it where it does not. */
 int qcow2_judge_crypt_claims(struct vd_check *ck, struct vd_err *err);
 
 /* ---- judge-extension.c */

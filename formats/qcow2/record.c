@@ -70,3 +70,20 @@ int qcow2_drop_extension(struct vd_check *ck, const struct qcow2_extension *ext,
     memset(bytes + (len - gap), 0, gap);
     return bdrv_pwrite(ck->bs->file, (int64_t)from, (int64_t)len, bytes, VD_STAGE_ROOT, err);
 }
+
+int qcow2_free_own(struct vd_check *ck, struct vd_span host, struct vd_err *err)
+{
+    const struct qcow2 *q = ck->bs->opaque;
+    uint64_t at = vd_align_down(host.off, q->g.cluster_size);
+
+    for (; host.len && at < vd_span_end(host); at += q->g.cluster_size) {
+        uint64_t stored;
+
+        if (vd_refs_at(ck, at).count != 1)
+            continue;
+        if (qcow2_read_counts(ck->bs, at >> q->g.cluster_bits, 1, &stored, err) < 0 ||
+            (stored && qcow2_fix_counts(ck, at >> q->g.cluster_bits, 1, 0, err) < 0))
+            return -1;
+    }
+    return 0;
+}

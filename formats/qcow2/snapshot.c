@@ -131,6 +131,7 @@ static struct qcow2_snapshot snapshot_of(const struct draft *d)
         .vm_clock_nsec = d->fixed.vm_clock_nsec,
         .id_len = d->fixed.id_str_size,
         .name_len = d->fixed.name_size,
+        .overlap = VD_NOWHERE,
     };
 
     sn.l1_is_sound = is_l1_sound(d->g, &sn);

