@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Against QEMU, in both directions; skipped where qemu-img and qemu-io are missing.
-compare_tests = tests/compare/ours-reads-qemu.sh tests/compare/qemu-reads-ours.sh
+compare_tests = \
+	tests/compare/ours-reads-qemu.sh \
+	tests/compare/qemu-reads-ours.sh \
+	tests/compare/verdicts.sh
 
 dist_check_SCRIPTS += $(compare_tests)
-EXTRA_DIST += tests/compare/functions.sh
+EXTRA_DIST += \
+	tests/compare/functions.sh \
+	tests/compare/verdicts.txt
 TESTS += $(compare_tests)
