@@ -69,6 +69,14 @@ static int check(struct vd_work *work, struct BlockDriverState *below,
     return vd_check_run(bs, &check_opts, result, err);
 }
 
+static bool opens(const struct vd_work *work)
+{
+    struct vd_err ignored = VD_ERR_INIT;
+    vd_auto(BlockDriverState) bs = bdrv_open_node(work->drv, work->overlay, 0, &ignored);
+
+    return bs != NULL;
+}
+
 /* What the rounds find is kept apart in *seen: whether the image got worse is judged by what was there
  * before. */
 static int run_rounds(struct vd_work *work, const struct vd_transaction_options *opts, struct vd_plan *plan,
@@ -93,7 +101,7 @@ static int run_rounds(struct vd_work *work, const struct vd_transaction_options 
         keeper.map = NULL;
         vd_check_result_free(&result);
         work->has_changes |= has_changed;
-        if (rc < 0 || !has_changed)
+        if (rc < 0 || !has_changed || (opts->until_it_opens && opens(work)))
             break;
     }
     vd_overlay_ask(work->overlay, NULL, NULL);

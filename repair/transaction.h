@@ -37,6 +37,7 @@ struct vd_transaction_options {
     const char *spill_dir; /* for overlays past their bound; NULL: memory only */
     size_t places_kept;
     bool whole_chain;
+    bool until_it_opens; /* repairs no more than the driver needs to open the image: for reading it out */
 };
 
 /*
