@@ -38,6 +38,7 @@ struct vd_transaction_options {
         size_t places_kept;
     bool whole_chain;
     bool deep;
+    bool until_it_opens; /* repairs no more than the driver needs to open the image: for reading it out */
 };
 
 /*
