@@ -183,5 +183,6 @@ const struct BlockDriver vd_driver_qcow2 = {
     .bdrv_co_invalidate_cache = qcow2_invalidate_cache,
     .bdrv_co_check = qcow2_co_check,
     .bdrv_guest_ranges = qcow2_guest_ranges,
+    .bdrv_each_claim = qcow2_each_claim,
     .bdrv_find_field = qcow2_find_field,
 };

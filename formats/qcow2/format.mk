@@ -3,6 +3,7 @@ libvdcheck_a_SOURCES += \
 	formats/qcow2/backing.c \
 	formats/qcow2/bitmap.c \
 	formats/qcow2/claim-snapshot.c \
+	formats/qcow2/claims.c \
 	formats/qcow2/create.c \
 	formats/qcow2/crypt.c \
 	formats/qcow2/driver.c \
