@@ -115,7 +115,7 @@ static void print_sums(const struct map_run_vec *runs, uint64_t cluster_size)
     putchar('\n');
     for (enum vd_kind k = 0; k < VD_KINDS_END; k++) {
         if (sums[k])
-            printf("  %-10s %12" PRIu64 " clusters  %12s\n", kind_text(runs, k), sums[k],
+            printf("  %-18s %12" PRIu64 " clusters  %12s\n", kind_text(runs, k), sums[k],
                    vd_text_size(size, sums[k] * cluster_size));
     }
 }
@@ -125,11 +125,11 @@ static void print_runs(const struct map_run_vec *runs, uint64_t cluster_size, bo
     size_t shown = all ? runs->all.n : vd_min(runs->all.n, RUNS_SHOWN);
     char size[VD_TEXT_SIZE_MAX];
 
-    printf("\n  %-18s %-18s %12s  %-10s %s\n", "from", "to", "", "kind", "references");
+    printf("\n  %-18s %-18s %12s  %-18s %s\n", "from", "to", "", "kind", "references");
     for (size_t i = 0; i < shown; i++) {
         const struct map_run *run = &runs->all.v[i];
 
-        printf("  0x%-16" PRIx64 " 0x%-16" PRIx64 " %12s  %-10s %s\n", run->first * cluster_size,
+        printf("  0x%-16" PRIx64 " 0x%-16" PRIx64 " %12s  %-18s %s\n", run->first * cluster_size,
                (run->first + run->count) * cluster_size - 1, vd_text_size(size, run->count * cluster_size),
                kind_text(runs, run->kind),
                run->refs > 1 ? "more than one"
@@ -162,7 +162,7 @@ static int tell_owner(void *opaque, uint64_t host, uint64_t bytes, int kind, uin
         json_object_set_new(o, "guest_offset", vd_json_number(guest));
         return json_array_append_new(owners->list, o);
     }
-    printf("  0x%-16" PRIx64 " %12s  %-10s", host, vd_text_size(size, bytes),
+    printf("  0x%-16" PRIx64 " %12s  %-18s", host, vd_text_size(size, bytes),
            vd_kind_name((enum vd_kind)kind));
     if (reference != UINT64_MAX)
         printf(" named at 0x%" PRIx64, reference);

@@ -650,6 +650,8 @@ int qcow2_fix_fields(struct vd_check *ck, const struct qcow2_header *header, con
 int qcow2_fix_word(struct vd_check *ck, uint64_t off, uint64_t word, enum vd_stage stage, struct vd_err *err);
 /* Sets the stored counts of clusters [first, first + n) to count; the blocks have to be there. */
 int qcow2_fix_counts(struct vd_check *ck, uint64_t first, uint64_t n, uint64_t count, struct vd_err *err);
+/* The same for many clusters here and there; each block is written once. */
+int qcow2_fix_runs(struct vd_check *ck, struct vd_runs *clusters, uint64_t count, struct vd_err *err);
 /* Appends n new clusters at the end of the file, each with a stored count of 1. -1 (VD_ERR_REFUSED) on a
  * device, or where a refcount block would be needed that is not there. */
 int qcow2_append(struct vd_check *ck, uint64_t n, uint64_t *off, struct vd_err *err);
