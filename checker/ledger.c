@@ -198,14 +198,16 @@ static int by_number(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
+static void sort_keys(struct vd_group *group)
+{
+    if (group->keys.n)
+        qsort(group->keys.v, group->keys.n, sizeof(*group->keys.v), by_number);
+}
+
 void vd_ledger_settle(struct vd_ledger *ledger)
 {
-    for (size_t i = 0; i < ledger->groups.n; i++) {
-        struct vd_key_vec *keys = &ledger->groups.v[i]->keys;
-
-        if (keys->n)
-            qsort(keys->v, keys->n, sizeof(*keys->v), by_number);
-    }
+    for (size_t i = 0; i < ledger->groups.n; i++)
+        sort_keys(ledger->groups.v[i]);
     vd_runs_settle(&ledger->leaked);
     vd_runs_settle(&ledger->guest);
 }
@@ -255,6 +257,21 @@ static void take_guests(struct vd_group *ours, const struct vd_group *theirs)
             }
 }
 
+/* Adds what more holds to ours; the keys are in no order then. */
+static void append(struct vd_ledger *ledger, struct vd_group *ours, const struct vd_group *more)
+{
+    ours->count += more->count;
+    ours->bytes += more->bytes;
+    for (size_t k = 0; k < more->places.n && ours->places.n < ledger->places_kept; k++)
+        if (vd_place_vec_push(&ours->places, more->places.v[k]) < 0)
+            ledger->is_out_of_memory = true;
+    for (size_t k = 0; k < more->keys.n && ours->keys.n < MOST_KEYS; k++)
+        if (vd_key_vec_push(&ours->keys, more->keys.v[k]) < 0)
+            ledger->is_out_of_memory = true;
+    if (vd_runs_add_all(&ours->clusters, &more->clusters) < 0)
+        ledger->is_out_of_memory = true;
+}
+
 /* Joins a group into an equal one that stands before it; true where there was one. */
 static bool join_group(struct vd_ledger *ledger, struct vd_group *group, size_t before)
 {
@@ -263,16 +280,7 @@ static bool join_group(struct vd_ledger *ledger, struct vd_group *group, size_t 
 
         if (first->kind != group->kind || first->severity != group->severity || first->level != group->level)
             continue;
-        first->count += group->count;
-        first->bytes += group->bytes;
-        for (size_t k = 0; k < group->places.n && first->places.n < ledger->places_kept; k++)
-            if (vd_place_vec_push(&first->places, group->places.v[k]) < 0)
-                ledger->is_out_of_memory = true;
-        for (size_t k = 0; k < group->keys.n && first->keys.n < MOST_KEYS; k++)
-            if (vd_key_vec_push(&first->keys, group->keys.v[k]) < 0)
-                ledger->is_out_of_memory = true;
-        if (vd_runs_add_all(&first->clusters, &group->clusters) < 0)
-            ledger->is_out_of_memory = true;
+        append(ledger, first, group);
         free_group(group);
         return true;
     }
@@ -363,19 +371,71 @@ int vd_ledger_take_leaks(struct vd_ledger *ledger, struct vd_ledger *other, stru
     return 0;
 }
 
+/* A place that is known is known whatever it was called: one wrong reference is counted once. */
+static bool is_fresh(const struct vd_ledger *ledger, const struct vd_group *group, uint64_t key)
+{
+    return !vd_ledger_has_place(ledger, group->severity, key);
+}
+
+uint64_t vd_ledger_fresh(const struct vd_ledger *ledger, const struct vd_group *group)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < group->keys.n; i++)
+        n += is_fresh(ledger, group, group->keys.v[i]);
+    /* Few places stand for more than one defect. */
+    for (size_t i = 0; i < group->places.n; i++)
+        if (is_fresh(ledger, group, vd_place_key(&group->places.v[i])))
+            n += group->places.v[i].count - 1;
+    return n;
+}
+
+/* Adds the places of a group that are not known yet. Leaks have none: they are compared by their clusters. */
+static int take_places(struct vd_ledger *ledger, const struct vd_group *theirs, struct vd_err *err)
+{
+    struct vd_group more = {.count = vd_ledger_fresh(ledger, theirs)}, *ours;
+    int rc = 0;
+
+    if (theirs->severity == VD_LEAK || !more.count)
+        return 0;
+    for (size_t i = 0; rc == 0 && i < theirs->places.n; i++)
+        if (is_fresh(ledger, theirs, vd_place_key(&theirs->places.v[i])))
+            rc = vd_place_vec_push(&more.places, theirs->places.v[i]);
+    for (size_t i = 0; rc == 0 && i < theirs->keys.n; i++)
+        if (is_fresh(ledger, theirs, theirs->keys.v[i]))
+            rc = vd_key_vec_push(&more.keys, theirs->keys.v[i]);
+    ours = rc == 0 ? group_of(ledger, theirs->kind, theirs->severity, theirs->level) : NULL;
+    if (ours) {
+        append(ledger, ours, &more);
+        sort_keys(ours);
+        ours->note = theirs->note ? theirs->note : ours->note;
+        ours->reason = theirs->reason ? theirs->reason : ours->reason;
+    }
+    vd_place_vec_done(&more.places);
+    vd_key_vec_done(&more.keys);
+    return ours && !ledger->is_out_of_memory ? 0 : vd_fail_memory(err);
+}
+
+static struct vd_group *group_of_kind(const struct vd_ledger *ledger, const struct vd_group *like)
+{
+    for (size_t i = 0; i < ledger->groups.n; i++)
+        if (ledger->groups.v[i]->kind == like->kind && ledger->groups.v[i]->severity == like->severity)
+            return ledger->groups.v[i];
+    return NULL;
+}
+
 int vd_ledger_merge(struct vd_ledger *ledger, struct vd_ledger *other, struct vd_err *err)
 {
+    vd_ledger_settle(ledger);
     for (size_t i = 0; i < other->groups.n; i++) {
-        struct vd_group *theirs = other->groups.v[i], *ours = NULL;
+        struct vd_group *theirs = other->groups.v[i], *ours = group_of_kind(ledger, theirs);
         bool is_new = true;
 
-        for (size_t k = 0; k < ledger->groups.n && !ours; k++)
-            if (ledger->groups.v[k]->kind == theirs->kind &&
-                ledger->groups.v[k]->severity == theirs->severity)
-                ours = ledger->groups.v[k];
         if (ours) {
             take_reasons(ledger, theirs);
             take_guests(ours, theirs);
+            if (take_places(ledger, theirs, err) < 0)
+                return -1;
             continue;
         }
         if (theirs->severity == VD_LEAK && theirs->clusters.n && keep_new_leaks(ledger, theirs, &is_new) < 0)
@@ -386,5 +446,6 @@ int vd_ledger_merge(struct vd_ledger *ledger, struct vd_ledger *other, struct vd
     ledger->flags |= other->flags;
     if (vd_runs_add_all(&ledger->guest, &other->guest) < 0)
         return vd_fail_memory(err);
+    vd_ledger_settle(ledger);
     return 0;
 }

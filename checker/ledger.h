@@ -95,8 +95,12 @@ void vd_ledger_raise(struct vd_ledger *ledger, enum vd_level level);
 /* Moves to ledger the leaks of other whose clusters none of its own names: a leaked cluster is told once. */
 int vd_ledger_take_leaks(struct vd_ledger *ledger, struct vd_ledger *other, struct vd_err *err);
 
-/* Moves to ledger the kinds that other alone has, of leaks the clusters that it alone has; of kinds that both
- * have, ledger's own count and places stand, with other's reasons. Guest ranges and flags are joined. */
+/* How many defects of the group stand at places that the ledger (its keys in order) has not under its
+ * severity, whatever their kind? Not for leaks. */
+uint64_t vd_ledger_fresh(const struct vd_ledger *ledger, const struct vd_group *group);
+
+/* Moves to ledger the kinds that other alone has, of leaks the clusters that it alone has, and adds the
+ * places that it alone has to kinds of both, with other's reasons. Guest ranges and flags are joined. */
 int vd_ledger_merge(struct vd_ledger *ledger, struct vd_ledger *other, struct vd_err *err);
 
 #endif

@@ -208,13 +208,19 @@ int vd_work_apply(struct vd_work *work, struct vd_err *err)
 
 /* ---- what was fixed */
 
-static uint64_t count_of(const struct vd_ledger *ledger, const struct vd_group *like)
+/* How many of a kind that was known before are still there? What comes to light only after the repair does
+ * not count. */
+static uint64_t left_of(const struct vd_ledger *before, const struct vd_ledger *after,
+                        const struct vd_group *like)
 {
     uint64_t n = 0;
 
-    for (size_t i = 0; i < ledger->groups.n; i++)
-        if (ledger->groups.v[i]->kind == like->kind && ledger->groups.v[i]->severity == like->severity)
-            n += ledger->groups.v[i]->count;
+    for (size_t i = 0; i < after->groups.n; i++) {
+        const struct vd_group *group = after->groups.v[i];
+
+        if (group->kind == like->kind && group->severity == like->severity)
+            n += group->count - (like->severity == VD_LEAK ? 0 : vd_ledger_fresh(before, group));
+    }
     return n;
 }
 
@@ -267,7 +273,7 @@ int vd_work_settle(struct vd_work *work, struct vd_err *err)
         struct vd_group *group = before->groups.v[i];
 
         if (group->severity != VD_LEAK || !group->clusters.n)
-            settle_kind(before, group, count_of(work->after.ledger, group));
+            settle_kind(before, group, left_of(before, work->after.ledger, group));
         else if (settle_leak(group, work->after.ledger, err) < 0)
             return -1;
     }

@@ -303,6 +303,66 @@ START_TEST(merging_adds_kinds_that_only_the_other_has)
 }
 END_TEST
 
+START_TEST(merging_adds_places_that_only_the_other_has)
+{
+    vd_auto(vd_ledger) ours = make();
+    vd_auto(vd_ledger) theirs = make();
+    const struct vd_check ck = {0};
+    struct vd_found_args args = at_host(32);
+    struct vd_err err = VD_ERR_INIT;
+
+    enter(ours, &torn, at_host(8));
+    enter(theirs, &torn, at_host(24));
+    enter(theirs, &torn, at_host(8));
+    enter(theirs, &torn, at_host(16));
+    args.count = 9;
+    vd_ledger_enter(theirs, &torn, &args, VD_CORRUPTION, VD_LEVEL_ALL, &ck);
+    must(vd_ledger_merge(ours, theirs, &err), &err);
+    ck_assert_uint_eq(ours->groups.n, 2);
+    ck_assert_uint_eq(ours->groups.v[0]->count, 3);
+    ck_assert_uint_eq(ours->groups.v[0]->places.n, 3);
+    ck_assert_uint_eq(ours->groups.v[0]->places.v[0].host, 8);
+    ck_assert_uint_eq(ours->groups.v[0]->places.v[1].host, 24);
+    ck_assert_uint_eq(ours->groups.v[0]->places.v[2].host, 16);
+    ck_assert_int_eq(ours->groups.v[1]->level, VD_LEVEL_ALL);
+    ck_assert_uint_eq(ours->groups.v[1]->count, 9);
+    must(vd_ledger_merge(ours, theirs, &err), &err); /* all of it is known now */
+    ck_assert_uint_eq(vd_ledger_counts(ours).corruptions, 12);
+    ck_assert_uint_eq(vd_ledger_fresh(ours, theirs->groups.v[0]), 0);
+}
+END_TEST
+
+START_TEST(merging_counts_places_that_are_not_kept)
+{
+    vd_auto(vd_ledger) ours = make();
+    vd_auto(vd_ledger) theirs = make();
+    struct vd_err err = VD_ERR_INIT;
+
+    for (uint64_t i = 0; i < VD_PLACES_KEPT; i++)
+        enter(ours, &torn, at_host(i * 8));
+    for (uint64_t i = 0; i < 2 * VD_PLACES_KEPT; i++)
+        enter(theirs, &torn, at_host(i * 8));
+    must(vd_ledger_merge(ours, theirs, &err), &err);
+    ck_assert_uint_eq(ours->groups.v[0]->count, 2 * VD_PLACES_KEPT);
+    ck_assert_uint_eq(ours->groups.v[0]->places.n, VD_PLACES_KEPT);
+}
+END_TEST
+
+START_TEST(merging_counts_a_place_once_whatever_it_is_called)
+{
+    static const struct vd_finding_kind bent = {"x.bent", VD_CORRUPTION, VD_LEVEL_ALL, 0, "m", "r", "e"};
+    vd_auto(vd_ledger) ours = make();
+    vd_auto(vd_ledger) theirs = make();
+    struct vd_err err = VD_ERR_INIT;
+
+    enter(ours, &torn, at_host(8));
+    enter(ours, &bent, at_host(16));
+    enter(theirs, &torn, at_host(16));
+    must(vd_ledger_merge(ours, theirs, &err), &err);
+    ck_assert_uint_eq(vd_ledger_counts(ours).corruptions, 2);
+}
+END_TEST
+
 START_TEST(merging_the_same_again_changes_nothing)
 {
     vd_auto(vd_ledger) ours = make();
@@ -400,6 +460,7 @@ UNIT_TESTS("ledger", equal_findings_are_one_group, another_level_or_severity_is_
            a_key_is_found_whatever_level_it_had, a_place_is_known_under_another_kind_of_the_same_severity,
            leaks_and_guest_ranges_are_kept_as_sets, a_ledger_that_is_not_compared_keeps_no_keys,
            raising_joins_groups_and_loses_nothing, merging_adds_kinds_that_only_the_other_has,
-           merging_the_same_again_changes_nothing, merging_takes_guest_offsets_that_were_not_known,
-           a_leaked_cluster_is_told_once_whatever_its_id, leaks_are_taken_into_the_group_that_is_theirs,
-           merging_takes_the_reasons_of_a_plan)
+           merging_adds_places_that_only_the_other_has, merging_counts_places_that_are_not_kept,
+           merging_counts_a_place_once_whatever_it_is_called, merging_the_same_again_changes_nothing,
+           merging_takes_guest_offsets_that_were_not_known, a_leaked_cluster_is_told_once_whatever_its_id,
+           leaks_are_taken_into_the_group_that_is_theirs, merging_takes_the_reasons_of_a_plan)
