@@ -17,7 +17,7 @@ int vd_runs_add(struct vd_runs *runs, uint64_t first, uint64_t count)
 
     if (!count)
         return 0;
-    if (runs->n && !runs->unsettled) {
+    if (runs->n) {
         struct vd_run *last = &runs->v[runs->n - 1];
 
         if (first >= last->first && first <= run_end(*last)) {

@@ -18,6 +18,7 @@
 
 enum {
     BLOCK = VD_OVERLAY_BLOCK,
+    FEW_SLOTS = 1024,
     PAGE_BLOCKS = 64,
     MEMORY_BLOCKS = (32 << 20) / VD_OVERLAY_BLOCK,
 };
@@ -345,6 +346,27 @@ static int overlay_pwrite_zeroes(struct BlockDriverState *bs, int64_t offset, in
     return 0;
 }
 
+/*
+ * From offset on, how many of n bytes lie before the next block of ours? Few blocks are all looked at, for
+ * the stretch may be terabytes of a hole; with many, a long stretch is told in pieces.
+ */
+static int64_t bytes_before_ours(const struct overlay *o, int64_t offset, int64_t n)
+{
+    uint32_t slot;
+
+    if (o->slots.n <= FEW_SLOTS) {
+        for (size_t i = 0; i < o->slots.n; i++)
+            if (o->slots.v[i].block != DEAD && (int64_t)(o->slots.v[i].block * BLOCK) > offset)
+                n = (int64_t)vd_min((uint64_t)n, o->slots.v[i].block * BLOCK - (uint64_t)offset);
+        return n;
+    }
+    n = (int64_t)vd_min((uint64_t)n, (uint64_t)FEW_SLOTS * BLOCK);
+    for (int64_t at = (offset / BLOCK + 1) * BLOCK; at < offset + n; at += BLOCK)
+        if (index_find(o, (uint64_t)at / BLOCK, &slot))
+            return at - offset;
+    return n;
+}
+
 static int overlay_block_status(struct BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum,
                                 int64_t *map, struct vd_err *err)
 {
@@ -371,12 +393,7 @@ static int overlay_block_status(struct BlockDriverState *bs, int64_t offset, int
     *pnum = n;
     if (!o->live)
         return status;
-    /* Up to the next block of ours. A long stretch is told in pieces, so that this loop is bounded. */
-    n = (int64_t)vd_min((uint64_t)n, 1024 * BLOCK);
-    for (int64_t at = (offset / BLOCK + 1) * BLOCK; at < offset + n; at += BLOCK)
-        if (index_find(o, (uint64_t)at / BLOCK, &slot))
-            n = at - offset;
-    *pnum = n;
+    *pnum = bytes_before_ours(o, offset, n);
     return status;
 }
 

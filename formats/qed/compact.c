@@ -24,14 +24,29 @@ struct move {
 
 VD_VEC(move_vec, struct move)
 
+/* The lowest end, new_end or above, for which no more than MOST_MOVES clusters have to be moved. */
+static uint64_t bound_moves(const struct vd_runs *leaks, uint64_t new_end, uint64_t end)
+{
+    uint64_t moves = 0, at = end;
+
+    for (size_t i = leaks->n; at > new_end; i--) {
+        uint64_t stop = i ? leaks->v[i - 1].first + leaks->v[i - 1].count : 0;
+        uint64_t used = at - vd_min(at, vd_max(stop, new_end));
+
+        if (moves + used > MOST_MOVES)
+            return at - (MOST_MOVES - moves);
+        moves += used;
+        at = i ? vd_min(at, leaks->v[i - 1].first) : new_end;
+    }
+    return new_end;
+}
+
 struct qed_compaction qed_plan_compaction(struct vd_runs *leaks, uint64_t kept_end, uint64_t end)
 {
     struct qed_compaction plan = {.new_end = end, .fill_end = 0};
     uint64_t free_total = vd_runs_total(leaks), at_end = 0, to_fill;
 
-    plan.new_end = vd_max(kept_end, end - free_total);
-    if (end - plan.new_end > MOST_MOVES)
-        plan.new_end = end - MOST_MOVES;
+    plan.new_end = bound_moves(leaks, vd_max(kept_end, end - free_total), end);
     for (size_t i = 0; i < leaks->n; i++) {
         uint64_t first = vd_max(leaks->v[i].first, plan.new_end),
                  stop = leaks->v[i].first + leaks->v[i].count;

@@ -19,6 +19,9 @@
 /* References to shared clusters beyond this many are counted, not kept; another round gets to them. */
 enum { MOST_REFERENCES = 1 << 20 };
 
+/* Bytes that copies may always take. */
+#define LITTLE_COPIED ((uint64_t)256 << 20)
+
 VD_VEC(u64_vec, uint64_t)
 
 struct judge {
@@ -62,6 +65,37 @@ static enum vd_level level_of_clone(struct judge *j, uint64_t bytes)
         return VD_LEVEL_NONE;
     j->room -= bytes;
     return bdrv_is_fixed_length(j->ck->bs) ? VD_LEVEL_SAFE : level_of_growth(j, j->grown_end + bytes);
+}
+
+/* What copies for all that is shared would take, in bytes. */
+static uint64_t need_of_clones(const struct qed_walk *walk)
+{
+    uint64_t need = vd_mul_sat(walk->shared, walk->g.cluster_size);
+
+    for (size_t i = 0; i < walk->bad_slots.n; i++) {
+        const struct qed_table *owner = walk->bad_slots.v[i].why == QED_L1_ENTRY_SHARED
+                                            ? qed_walk_find(walk, walk->bad_slots.v[i].entry)
+                                            : NULL;
+
+        if (owner)
+            need = vd_add_sat(need, walk->g.table_bytes + vd_mul_sat(owner->used, walk->g.cluster_size));
+    }
+    return need;
+}
+
+/*
+ * Bytes that clones may take. A few tables can name one cluster, or each other, so often that copies for all
+ * would fill any disk: copies are made only where they take no more than twice what the image holds, or
+ * little.
+ */
+static uint64_t room_of_clones(struct vd_check *ck, const struct qed_walk *walk)
+{
+    uint64_t holds =
+        vd_add_sat(vd_mul_sat(walk->allocated - vd_min(walk->shared, walk->allocated), walk->g.cluster_size),
+                   vd_mul_sat(walk->tables.n, walk->g.table_bytes));
+    uint64_t need = need_of_clones(walk);
+
+    return need > LITTLE_COPIED && need > vd_mul_sat(holds, 2) ? 0 : qed_append_room(ck);
 }
 
 /* ---- L1 entries */
@@ -136,17 +170,28 @@ static void give_up_table(const struct judge *j, uint64_t entry)
         vd_gave_up(j->ck, (struct vd_span){entry, j->g->table_bytes});
 }
 
-/* Behind the end of the disk nobody reads the range: there the entry is cleared, for a copy would be waste.
- */
+/* Behind the end of the disk nobody reads the range: there the entry is cleared, for a copy would be waste. A
+ * copy of a table that has wrong entries would double them, so these come first. */
+static enum vd_level level_of_table_clone(struct judge *j, const struct qed_table *owner,
+                                          uint64_t guest_bytes)
+{
+    if (!guest_bytes)
+        return VD_LEVEL_ALL;
+    if (!owner || owner->is_unreadable)
+        return VD_LEVEL_NONE;
+    return vd_max(level_of_clone(j, j->g->table_bytes + ((uint64_t)owner->used << j->g->cluster_bits)),
+                  owner->bad ? VD_LEVEL_ALL : VD_LEVEL_SAFE);
+}
+
 static int judge_shared_slot(struct judge *j, const struct qed_bad_slot *bad, struct vd_err *err)
 {
     const struct qed_table *owner = qed_walk_find(j->walk, bad->entry);
     uint64_t guest = qed_guest(j->g, bad->slot, 0), bytes = guest_bytes(j, guest, qed_slot_bytes(j->g));
-    uint64_t need = j->g->table_bytes + ((uint64_t)(owner ? owner->used : 0) << j->g->cluster_bits);
 
     if (vd_found(j->ck, QED_L1_ENTRY_SHARED, .host = j->g->l1_off + 8 * (uint64_t)bad->slot, .guest = guest,
-                 .guest_bytes = bytes, .found = bad->entry,
-                 .level = bytes ? level_of_clone(j, need) : VD_LEVEL_ALL,
+                 .guest_bytes = bytes, .found = bad->entry, .level = level_of_table_clone(j, owner, bytes),
+                 .note = owner && owner->bad ? "the table has wrong entries itself, which a copy would double"
+                                             : NULL,
                  .other_guest = owner ? qed_guest(j->g, owner->slot, 0) : VD_NOWHERE,
                  .other_host = owner ? j->g->l1_off + 8 * (uint64_t)owner->slot : VD_NOWHERE) == VD_LEAVE)
         return 0;
@@ -606,7 +651,7 @@ int qed_judge(struct vd_check *ck, struct qed_walk *walk, struct vd_runs *free_c
         .image_size = qed->header.image_size,
         .need_check = qed->header.features & QED_F_NEED_CHECK,
         .has_backing = qed->header.features & QED_F_BACKING_FILE,
-        .room = qed_append_room(ck),
+        .room = room_of_clones(ck, walk),
         .grown_end = vd_align_up_sat(walk->g.file_size, walk->g.cluster_size),
         .past_end = UINT64_MAX,
     };

@@ -64,6 +64,9 @@ static int judge_orphan(struct leaks *l, const struct qed_orphan *orphan, struct
     int64_t slot;
     bool fix;
 
+    /* All that it has was told as another orphan's. */
+    if (!n)
+        return 0;
     if (only_empty_slot(l, orphan, &slot, err) < 0)
         return -1;
     fix = vd_found(l->ck, QED_ORPHAN_L2_TABLE, .host = orphan->off, .host_bytes = n << l->g->cluster_bits,
@@ -78,31 +81,66 @@ static int judge_orphan(struct leaks *l, const struct qed_orphan *orphan, struct
     return vd_runs_add_all(&l->to_free, clusters) < 0 ? vd_fail_memory(err) : 0;
 }
 
-/* Reports the orphans, and leaves in l->rest what is no orphan's. */
-static int judge_orphans(struct leaks *l, struct vd_err *err)
+/* A cluster that two orphans name counts once. taken is a check on the side whose map has what was counted.
+ */
+static int take_own(struct vd_check *taken, const struct vd_runs *all, struct vd_runs *own,
+                    struct vd_err *err)
 {
-    struct vd_runs taken = {0};
-    int rc = 0;
+    for (size_t i = 0; i < all->n; i++)
+        for (uint64_t c = all->v[i].first; c < all->v[i].first + all->v[i].count; c++) {
+            struct vd_span host = {c * taken->cluster_size, taken->cluster_size};
+            uint64_t shared;
 
-    l->rest = &l->s->free_clusters;
-    if (!l->s->orphans.n)
-        return 0;
-    l->rest = &l->own_rest;
+            if (vd_kind_at(taken, host.off, NULL) != VD_KIND_FREE)
+                continue;
+            if (vd_claim(taken, VD_KIND_DATA, host, VD_NOWHERE, &shared, err) < 0)
+                return -1;
+            if (vd_runs_add(own, c, 1) < 0)
+                return vd_fail_memory(err);
+        }
+    return 0;
+}
+
+static int judge_each_orphan(struct leaks *l, struct vd_check *taken, struct vd_runs *orphaned,
+                             struct vd_err *err)
+{
+    int rc = vd_begin_map(taken, l->g->cluster_bits, l->g->file_end >> l->g->cluster_bits, err);
+
     for (size_t i = 0; rc == 0 && i < l->s->orphans.n; i++) {
         struct vd_runs all = {0}, own = {0};
 
         rc = qed_orphan_clusters(l->ck->bs, l->g, &l->s->orphans.v[i], &all, err);
-        /* A cluster that two orphans name counts once. */
-        if (rc == 0 && (vd_runs_minus(&all, &taken, &own) < 0 || vd_runs_add_all(&taken, &own) < 0))
+        if (rc == 0)
+            rc = take_own(taken, &all, &own, err);
+        if (rc == 0 && vd_runs_add_all(orphaned, &own) < 0)
             rc = vd_fail_memory(err);
         if (rc == 0)
             rc = judge_orphan(l, &l->s->orphans.v[i], &own, err);
         vd_runs_done(&all);
         vd_runs_done(&own);
     }
-    if (rc == 0 && vd_runs_minus(&l->s->free_clusters, &taken, &l->own_rest) < 0)
+    return rc;
+}
+
+/* Reports the orphans, and leaves in l->rest what is no orphan's. */
+static int judge_orphans(struct leaks *l, struct vd_err *err)
+{
+    struct vd_runs orphaned = {0};
+    struct vd_check *taken;
+    int rc;
+
+    l->rest = &l->s->free_clusters;
+    if (!l->s->orphans.n)
+        return 0;
+    l->rest = &l->own_rest;
+    taken = vd_scratch_new(l->ck, err);
+    if (!taken)
+        return -1;
+    rc = judge_each_orphan(l, taken, &orphaned, err);
+    vd_scratch_done(taken);
+    if (rc == 0 && vd_runs_minus(&l->s->free_clusters, &orphaned, &l->own_rest) < 0)
         rc = vd_fail_memory(err);
-    vd_runs_done(&taken);
+    vd_runs_done(&orphaned);
     return rc;
 }
 

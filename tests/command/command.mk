@@ -18,7 +18,8 @@ command_tests = \
 	tests/command/lists.sh \
 	tests/command/create.sh \
 	tests/command/io.sh \
-	tests/command/salvage.sh
+	tests/command/salvage.sh \
+	tests/command/hostile.sh
 
 dist_check_SCRIPTS += $(command_tests)
 EXTRA_DIST += tests/command/functions.sh

@@ -446,6 +446,27 @@ START_TEST(random_work_reads_as_in_an_array)
 }
 END_TEST
 
+START_TEST(a_hole_of_terabytes_is_told_at_once)
+{
+    const int64_t far = (int64_t)1 << 42;
+    struct pair p = make(BLOCK, NULL);
+    struct vd_err err = VD_ERR_INIT;
+    int64_t n = 0, map = 0;
+
+    must(bdrv_truncate(p.over, 2 * far, &err), &err);
+    put(&p, far, "x", VD_STAGE_NEW);
+    put(&p, far / 2, "y", VD_STAGE_NEW);
+    ck_assert_int_eq(bdrv_block_status(p.over, 2 * BLOCK, far, &n, &map, &err) & BDRV_BLOCK_ZERO,
+                     BDRV_BLOCK_ZERO);
+    ck_assert_int_eq(n, far / 2 - 2 * BLOCK);
+    ck_assert_int_ge(bdrv_block_status(p.over, far / 2 + BLOCK, far, &n, &map, &err), 0);
+    ck_assert_int_eq(n, far / 2 - BLOCK);
+    ck_assert_int_ge(bdrv_block_status(p.over, far + BLOCK, far - BLOCK, &n, &map, &err), 0);
+    ck_assert_int_eq(n, far - BLOCK);
+    done(&p);
+}
+END_TEST
+
 UNIT_TESTS("overlay", an_untouched_overlay_reads_as_its_base, writes_are_seen_above_and_never_reach_the_base,
            a_write_behind_the_end_grows_the_overlay_over_zeroes,
            what_was_cut_off_reads_zeroes_when_the_overlay_grows_again,
@@ -453,5 +474,6 @@ UNIT_TESTS("overlay", an_untouched_overlay_reads_as_its_base, writes_are_seen_ab
            each_block_is_listed_in_order_with_its_latest_stage, past_the_bound_blocks_go_to_an_unlinked_file,
            without_a_place_to_spill_the_bound_is_an_error_and_the_rest_stays,
            the_owner_is_asked_before_each_write, block_status_tells_ours_and_the_base_and_what_was_cut_off,
-           zeroes_cost_blocks_only_over_data, a_base_that_cannot_be_read_fails_the_read_and_the_partial_write,
+           a_hole_of_terabytes_is_told_at_once, zeroes_cost_blocks_only_over_data,
+           a_base_that_cannot_be_read_fails_the_read_and_the_partial_write,
            flushing_an_overlay_does_nothing_below, random_work_reads_as_in_an_array)

@@ -54,6 +54,16 @@ START_TEST(ascending_neighbours_join_without_settling)
 }
 END_TEST
 
+START_TEST(ascending_neighbours_join_in_an_unsettled_set_too)
+{
+    struct vd_runs runs = make("100+1 10+1 11+1 12+5 3+1 4+2");
+
+    ck_assert_uint_eq(runs.n, 3);
+    check_runs(&runs, "3+3 10+7 100+1");
+    vd_runs_done(&runs);
+}
+END_TEST
+
 START_TEST(a_number_added_twice_counts_once)
 {
     struct vd_runs runs = make("7+1 7+1 0+10 3+2 9+5 0+1");
@@ -197,7 +207,8 @@ START_TEST(random_sets_behave_like_sets)
 END_TEST
 
 UNIT_TESTS("runs", numbers_added_in_any_order_become_sorted_runs, ascending_neighbours_join_without_settling,
-           a_number_added_twice_counts_once, adding_nothing_adds_no_run, the_largest_numbers_have_their_place,
+           ascending_neighbours_join_in_an_unsettled_set_too, a_number_added_twice_counts_once,
+           adding_nothing_adds_no_run, the_largest_numbers_have_their_place,
            find_gives_the_first_run_that_ends_behind_a_number, a_gap_is_not_in_the_set,
            all_of_another_set_is_added, minus_cuts_runs_where_the_other_set_has_them, minus_at_the_edges,
            random_sets_behave_like_sets)

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Small files that claim much: the work is bounded by what a file really holds, also that of a repair.
+# shellcheck source=functions.sh
+. "${srcdir:-$(dirname "$0")/../..}/tests/command/functions.sh"
+
+# fill_words FILE OFFSET COUNT VALUE: so many equal 8-byte words; COUNT is a power of two.
+fill_words()
+{
+    local n=1
+
+    rm -f words
+    : >words
+    truncate -s 8 words
+    poke words 0 "$4"
+    while [ $n -lt "$3" ]; do
+        cat words words >more && mv more words
+        n=$((n * 2))
+    done
+    dd if=words of="$1" bs=4096 seek=$(($2 / 4096)) conv=notrunc status=none
+}
+
+# ---- every entry of both tables names the same: copies for all would take 256 GiB, so none are made
+"$VDCHECK" create -f qed -o cluster_size=4k,table_size=16 same.qed 256G
+"$VDCHECK" io -q -c 'write -P 1 0 4k' same.qed
+table=$(peek same.qed 4096)
+data=$(peek same.qed "$table")
+fill_words same.qed 4096 8192 "$table"
+fill_words same.qed "$table" 8192 "$data"
+cp same.qed before
+vd same.qed
+expect 4
+for level in leaks safe all; do
+    vd --repair=$level same.qed
+    expect 4
+    same same.qed before
+done
+
+# ---- a hole of terabytes costs nothing to look at through a repair
+"$VDCHECK" create -f qed -o cluster_size=4k,table_size=16 hole.qed 1G
+"$VDCHECK" io -q -c 'write -P 1 0 4k' hole.qed
+end=$(size_of hole.qed)
+if truncate -s 8T hole.qed 2>/dev/null; then
+    poke hole.qed 16 8
+    vd -f qed --repair=all --dry-run hole.qed
+    says out qed.feature-unknown
+    poke hole.qed 16 0
+    vd --repair=leaks hole.qed
+    expect 1
+    says out qed.tail-leaked
+    [ "$(size_of hole.qed)" -eq "$end" ] || fail "the tail is $(size_of hole.qed) bytes long still"
+    vd undo hole.qed
+    expect 0
+    [ "$(size_of hole.qed)" -eq $((8 << 40)) ] || fail "undo did not bring the length back"
+else
+    skip_part "no files of 8 TiB here"
+fi
+
+# ---- orphaned tables, each naming the next and the last the first: a cluster is leaked once
+"$VDCHECK" create -f qed -o cluster_size=4k,table_size=1 orphans.qed 1G
+truncate -s $((34 * 4096)) orphans.qed
+for ((i = 2; i < 34; i++)); do
+    poke orphans.qed $((i * 4096 + 4088)) $((i < 33 ? (i + 1) * 4096 : 8192))
+done
+vd --output=json orphans.qed
+expect 4
+says out '"id": "qed.orphan-l2-table"'
+says out '"leaks": 32'
+says out '"leaked_bytes": 131072'
+finish
