@@ -46,6 +46,7 @@ struct vd_journal {
     sqlite3 *db;
     char *path;
     bool in_transaction;
+    uint8_t *old, *new, *now; /* RECORD_MAX bytes each; NULL until records are used */
 };
 
 static const char schema[] =
@@ -225,6 +226,9 @@ void vd_journal_close(struct vd_journal *journal)
 {
     sqlite3_close(journal->db);
     free(journal->path);
+    free(journal->old);
+    free(journal->new);
+    free(journal->now);
     free(journal);
 }
 
@@ -344,8 +348,8 @@ static int put_record(struct fill *f, enum vd_stage stage, int64_t offset, size_
     rc = bind_bytes(f, 3, f->old, old_len, f->packed);
     if (rc == SQLITE_OK)
         rc = bind_bytes(f, 6, f->new, new_len, f->packed);
-    row_xxh = row_hash(stage, offset, XXH3_64bits(f->old, old_len), old_len, XXH3_64bits(f->new, new_len),
-                       new_len);
+    row_xxh =
+        row_hash(stage, offset, XXH3_64bits(f->old, old_len), old_len, XXH3_64bits(f->new, new_len), new_len);
     if (rc == SQLITE_OK)
         rc = sqlite3_bind_int64(f->insert, 9, row_xxh);
     if (rc == SQLITE_OK)
@@ -658,19 +662,33 @@ static int judge_chain(struct vd_journal *journal, uint64_t records_xxh, struct 
     return 0;
 }
 
+/* Each roll goes over the records several times. */
+static int make_room(struct vd_journal *journal, struct vd_err *err)
+{
+    uint8_t **rooms[] = {&journal->old, &journal->new, &journal->now};
+
+    for (size_t i = 0; i < VD_ARRAY_SIZE(rooms); i++) {
+        if (!*rooms[i])
+            *rooms[i] = malloc(RECORD_MAX);
+        if (!*rooms[i])
+            return vd_fail_memory(err);
+    }
+    return 0;
+}
+
 /* All records, or those of one stage (stage >= 0), in order of offset. */
 static int each_record(struct vd_journal *journal, struct BlockDriverState *file, int stage, record_fn *fn,
                        void *opaque, struct vd_err *err)
 {
-    vd_auto_mem uint8_t *old = malloc(RECORD_MAX);
-    vd_auto_mem uint8_t *new = malloc(RECORD_MAX);
-    struct record record = {.old = old, .new = new};
+    struct record record = {0};
     sqlite3_stmt *stmt = NULL;
     uint64_t records_xxh = 0;
     int rc = 0, step;
 
-    if (!old || !new)
-        return vd_fail_memory(err);
+    if (make_room(journal, err) < 0)
+        return -1;
+    record.old = journal->old;
+    record.new = journal->new;
     if (sqlite3_prepare_v2(
             journal->db,
             "SELECT stage, offset, old_len, old, old_xxh, new_len, new, new_xxh, row_xxh FROM record"
@@ -688,11 +706,6 @@ static int each_record(struct vd_journal *journal, struct BlockDriverState *file
     return rc < 0 || stage >= 0 ? rc : judge_chain(journal, records_xxh, err);
 }
 
-struct verify {
-    enum vd_journal_match match;
-    uint8_t *now;
-};
-
 static bool sector_is(const uint8_t *now, const uint8_t *bytes, size_t len, size_t at, size_t n)
 {
     /* What lies behind the end of a version reads as zeroes while the file is longer. */
@@ -706,16 +719,17 @@ static bool sector_is(const uint8_t *now, const uint8_t *bytes, size_t len, size
 static int verify_record(struct vd_journal *journal, struct BlockDriverState *file, struct record *record,
                          void *opaque, struct vd_err *err)
 {
-    struct verify *v = opaque;
+    const enum vd_journal_match *match = opaque;
+    const uint8_t *now = journal->now;
     size_t len = record->old_len > record->new_len ? record->old_len : record->new_len;
 
-    if (bdrv_pread_padded(file, record->offset, (int64_t)len, v->now, err) < 0)
+    if (bdrv_pread_padded(file, record->offset, (int64_t)len, journal->now, err) < 0)
         return -1;
     for (size_t at = 0; at < len; at += SECTOR) {
         size_t n = vd_min(SECTOR, len - at);
 
-        if (sector_is(v->now, record->new, record->new_len, at, n) ||
-            (v->match == VD_MATCH_EITHER && sector_is(v->now, record->old, record->old_len, at, n)))
+        if (sector_is(now, record->new, record->new_len, at, n) ||
+            (*match == VD_MATCH_EITHER && sector_is(now, record->old, record->old_len, at, n)))
             continue;
         return vd_fail(err, VD_ERR_REFUSED, 0,
                        "%s: the bytes at 0x%" PRIx64
@@ -729,13 +743,9 @@ static int verify_record(struct vd_journal *journal, struct BlockDriverState *fi
 int vd_journal_verify(struct vd_journal *journal, struct BlockDriverState *file, enum vd_journal_match match,
                       struct vd_err *err)
 {
-    vd_auto_mem uint8_t *now = malloc(RECORD_MAX);
-    struct verify v = {.match = match, .now = now};
     int64_t length = bdrv_getlength(file, err);
     struct extent extent;
 
-    if (!now)
-        return vd_fail_memory(err);
     if (length < 0 || get_extent(journal, &extent, err) < 0)
         return -1;
     if (length != extent.new_length && (match == VD_MATCH_NEW || length != extent.old_length))
@@ -744,7 +754,7 @@ int vd_journal_verify(struct vd_journal *journal, struct BlockDriverState *file,
                        " as after the repair; somebody wrote"
                        " to the image since (%s)",
                        file->filename, length, extent.new_length, journal->path);
-    return each_record(journal, file, -1, verify_record, &v, err);
+    return each_record(journal, file, -1, verify_record, &match, err);
 }
 
 static int write_new(struct vd_journal *journal, struct BlockDriverState *file, struct record *record,
@@ -789,7 +799,8 @@ int vd_journal_roll_forward(struct vd_journal *journal, struct BlockDriverState 
     for (enum vd_stage stage = VD_STAGE_NEW; stage <= VD_STAGE_ROOT; stage++)
         if (write_stage(journal, file, stage, err) < 0)
             return -1;
-    if (set_length(file, extent.new_length, false, err) < 0 || write_stage(journal, file, VD_STAGE_FLAG, err) < 0)
+    if (set_length(file, extent.new_length, false, err) < 0 ||
+        write_stage(journal, file, VD_STAGE_FLAG, err) < 0)
         return -1;
     return bdrv_flush(file, err);
 }
