@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Power cuts and kills. VDCHECK_LONG=1 takes every cut point.
-crash_tests = tests/crash/test-journal
+crash_tests = tests/crash/test-journal tests/crash/test-qcow2-live
 
 if HAVE_CHECK
 check_LIBRARIES += tests/crash/libcrash.a
@@ -19,3 +19,10 @@ crash_ldadd = tests/crash/libcrash.a $(sweep_ldadd)
 tests_crash_test_journal_SOURCES = tests/crash/test-journal.c
 tests_crash_test_journal_CFLAGS = $(unit_cflags)
 tests_crash_test_journal_LDADD = $(crash_ldadd)
+
+tests_crash_test_qcow2_live_SOURCES = \
+	tests/crash/census.c \
+	tests/crash/census.h \
+	tests/crash/test-qcow2-live.c
+tests_crash_test_qcow2_live_CFLAGS = $(unit_cflags)
+tests_crash_test_qcow2_live_LDADD = $(crash_ldadd)
