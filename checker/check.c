@@ -233,6 +233,8 @@ int vd_check_run(struct BlockDriverState *bs, const struct vd_check_options *opt
                                .sink = &sink,
                                .sink_data = &run,
                                .budget = opts->budget,
+                               .deep = opts->deep,
+                               .was_changed = opts->was_changed,
                                .kept_leaks = opts->kept_leaks,
                                .given_up = opts->given_up};
     rc = run_all(&run, err);

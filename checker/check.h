@@ -27,6 +27,8 @@ struct vd_check_options {
     bool whole_chain;
     bool is_unfinished; /* an interrupted repair was found: this is the image as it will be when it is
                            finished */
+        bool deep;          /* read the data, too */
+    bool was_changed;   /* by an earlier round of this repair */
     unsigned flags;     /* VD_EVIDENCE where an earlier round of this repair found some */
     struct vd_usemap *
         *current_map; /* set to the map as soon as it is there; borrowed by the caller; NULL: not */

@@ -160,7 +160,9 @@ struct vd_check {
     uint64_t cluster_size;     /* host bytes, once known */
     uint64_t image_end;        /* end of the highest used cluster */
     bool map_is_incomplete;    /* something could not be read or walked: nothing may be freed */
-    bool has_changed;          /* a fix changed the image: the passes are to run again */
+        bool has_changed;          /* a fix changed the image: the passes are to run again */
+    bool was_changed;          /* an earlier round of this repair changed the image */
+    bool deep;                 /* the data is read, too */
     unsigned flags;            /* VD_EVIDENCE, ... of all that was found so far */
     uint64_t corruptions_left; /* findings of severity corruption or error that were not answered by VD_FIX */
     const struct vd_runs *kept_leaks; /* clusters that an earlier repair kept as evidence; NULL: none */

@@ -106,6 +106,7 @@ static int prepare_all(struct vd_answer *answer, const struct vd_request *req, b
             .spill_dir = spill,
             .places_kept = req->places_kept,
             .whole_chain = req->whole_chain,
+            .deep = req->deep,
         };
 
         if (!out->bs->drv->bdrv_co_check)

@@ -57,6 +57,8 @@ static int check(struct vd_work *work, struct BlockDriverState *below,
         .link = work->link,
         .whole_chain = opts->whole_chain,
         .is_unfinished = work->is_unfinished || (work->was_finished && !work->before.ledger),
+        .deep = opts->deep,
+        .was_changed = work->has_changes,
         .flags = plan->flags & (VD_EVIDENCE | VD_SAW_CORRUPTION),
         .current_map = current,
     };

@@ -143,12 +143,15 @@ static void say_guest(FILE *f, const char *word, uint64_t guest, uint64_t bytes)
 
 static void say_place(FILE *f, const struct vd_place *place, enum vd_severity severity)
 {
-    char found[4 * VD_PLACE_TEXT], expected[4 * VD_PLACE_TEXT], size[VD_TEXT_SIZE_MAX];
+    char found[4 * VD_PLACE_TEXT], expected[4 * VD_PLACE_TEXT], tree[4 * VD_TREE_TEXT],
+        size[VD_TEXT_SIZE_MAX];
 
     /* What concerns the whole file has no place to tell. */
     if (!place->depth && place->host == VD_NOWHERE && !place->found[0] && !place->expected[0])
         return;
     fputs("      ", f);
+    if (place->tree[0])
+        fprintf(f, "snapshot %s: ", vd_text_escape(tree, sizeof(tree), place->tree, strlen(place->tree)));
     for (unsigned i = 0; i < place->depth; i++)
         fprintf(f, "%s%s[%" PRIu64 "]", i ? "." : "", place->where[i].name, place->where[i].index);
     if (place->host != VD_NOWHERE)

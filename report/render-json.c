@@ -39,6 +39,18 @@ static void set_text_or_null(json_t *object, const char *key, const char *text)
         json_object_set_new(object, key, json_null());
 }
 
+/* The tables through which a place was reached, where they are not the active ones. */
+static void set_tree(json_t *o, const struct vd_place *place)
+{
+    char tree[VD_TREE_TEXT + 16];
+    bool was_plain;
+
+    if (!place->tree[0])
+        return;
+    snprintf(tree, sizeof(tree), "snapshot %s", place->tree);
+    json_object_set_new(o, "tree", vd_json_text(tree, strlen(tree), &was_plain));
+}
+
 static json_t *place_json(const struct vd_place *place)
 {
     json_t *o = json_object();
@@ -57,6 +69,7 @@ static json_t *place_json(const struct vd_place *place)
         json_object_set_new(o, "count", vd_json_number(place->count));
     if (place->depth)
         json_object_set_new(o, "where", where_text(place));
+    set_tree(o, place);
     set_text_or_null(o, "found", place->found);
     set_text_or_null(o, "expected", place->expected);
     return o;

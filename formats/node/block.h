@@ -43,6 +43,8 @@ enum {
  */
 enum vd_stage { VD_STAGE_NEW, VD_STAGE_TABLE, VD_STAGE_ROOT, VD_STAGE_FLAG };
 
+enum { BDRV_SNAPSHOT_ID = 128 };
+
 enum {
     BDRV_BLOCK_DATA = 1,         /* has bytes of its own */
     BDRV_BLOCK_ZERO = 2,         /* reads as zeroes */
@@ -115,6 +117,10 @@ struct BlockDriver {
                                     struct vd_err *err);
     int (*bdrv_make_empty)(struct BlockDriverState *bs, struct vd_err *err);
     int (*bdrv_snapshot_list)(struct BlockDriverState *bs, struct vd_info *info, struct vd_err *err);
+    /* Shows snapshot i (from 0) read-only in place of the active disk, and tells its id. 1: there is no such
+     * snapshot; 2: it cannot be shown. */
+    int (*bdrv_snapshot_load_tmp)(struct BlockDriverState *bs, uint64_t i, char id[BDRV_SNAPSHOT_ID],
+                                  struct vd_err *err);
     int (*bdrv_co_invalidate_cache)(struct BlockDriverState *bs, struct vd_err *err);
 
     /* Checks (and, where the sink says so, repairs) the image; formats/check.h has the sink. */

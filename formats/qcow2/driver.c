@@ -154,6 +154,8 @@ static int qcow2_get_specific_info(struct BlockDriverState *bs, struct vd_info *
 const struct BlockDriver vd_driver_qcow2 = {
     .format_name = "qcow2",
     .description = "QEMU copy-on-write, versions 2 and 3",
+    .create_options = "compat, cluster_size, refcount_bits, lazy_refcounts, extended_l2, compression_type, "
+                      "preallocation",
     .has_backing = true,
     .instance_size = sizeof(struct qcow2),
     .findings = findings,
@@ -161,11 +163,13 @@ const struct BlockDriver vd_driver_qcow2 = {
     .bdrv_probe = qcow2_probe,
     .bdrv_open = qcow2_open,
     .bdrv_close = qcow2_close,
+    .bdrv_co_create = qcow2_co_create,
     .bdrv_co_preadv = qcow2_co_preadv,
     .bdrv_co_block_status = qcow2_co_block_status,
     .bdrv_get_info = qcow2_get_info,
     .bdrv_get_specific_info = qcow2_get_specific_info,
     .bdrv_snapshot_list = qcow2_snapshot_list,
+    .bdrv_snapshot_load_tmp = qcow2_snapshot_load_tmp,
     .bdrv_co_invalidate_cache = qcow2_invalidate_cache,
     .bdrv_co_check = qcow2_co_check,
     .bdrv_guest_ranges = qcow2_guest_ranges,

@@ -102,3 +102,10 @@ struct qcow2_entry qcow2_parse_entry(const struct qcow2_geometry *g, uint64_t wo
         e.faults |= QCOW2_F_COPIED_ALONE;
     return e;
 }
+
+uint64_t qcow2_packed_word(const struct qcow2_geometry *g, uint64_t host, uint64_t bytes)
+{
+    uint64_t sectors = vd_div_up(host % QCOW2_SECTOR + vd_max(bytes, 1), QCOW2_SECTOR);
+
+    return QCOW2_COMPRESSED | (sectors - 1) << (70 - g->cluster_bits) | host;
+}

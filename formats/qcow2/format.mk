@@ -1,6 +1,7 @@
 libvdcheck_a_SOURCES += \
 	formats/qcow2/bitmap.c \
 	formats/qcow2/claim-snapshot.c \
+	formats/qcow2/create.c \
 	formats/qcow2/crypt.c \
 	formats/qcow2/driver.c \
 	formats/qcow2/entry.c \
@@ -20,7 +21,9 @@ libvdcheck_a_SOURCES += \
 	formats/qcow2/layout.h \
 	formats/qcow2/map.c \
 	formats/qcow2/orphan.c \
+	formats/qcow2/pass-deep.c \
 	formats/qcow2/pass-header.c \
+	formats/qcow2/pass-l1-size.c \
 	formats/qcow2/pass-leaks.c \
 	formats/qcow2/pass-refcounts.c \
 	formats/qcow2/pass.c \
@@ -32,4 +35,5 @@ libvdcheck_a_SOURCES += \
 	formats/qcow2/rewrite-snapshot.c \
 	formats/qcow2/search-snapshot.c \
 	formats/qcow2/snapshot.c \
+	formats/qcow2/suspect.c \
 	formats/qcow2/walk.c

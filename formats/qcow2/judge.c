@@ -146,18 +146,11 @@ static bool inflates(struct judge *j, const struct qcow2_entry *e, size_t *used)
     vd_auto_mem uint8_t *out = malloc(j->g->cluster_size);
     struct vd_inflated result = {0};
     struct vd_err err = VD_ERR_INIT;
-    bool whole = out && !j->q->header.crypt_method && qcow2_inflate(j->ck->bs, e, out, &result, &err) == 0;
+    bool whole = out && !j->q->header.crypt_method &&
+                 qcow2_inflate(j->ck->bs, e, j->q->header.compression_type, out, &result, &err) == 0;
 
     *used = result.used;
     return whole;
-}
-
-/* The word of a compressed extent of `bytes` bytes from host on. */
-static uint64_t packed_word(const struct qcow2_geometry *g, uint64_t host, uint64_t bytes)
-{
-    uint64_t sectors = vd_div_up(host % QCOW2_SECTOR + vd_max(bytes, 1), QCOW2_SECTOR);
-
-    return QCOW2_COMPRESSED | (sectors - 1) << (70 - g->cluster_bits) | host;
 }
 
 /* The cluster that a misaligned or stray offset means: proven where nothing else names it and it is in use.
@@ -225,7 +218,7 @@ static int fixed_entry(struct judge *j, const struct place *p, unsigned fault, u
     case QCOW2_F_PACKED_OVERSIZED:
         *level =
             inflates(j, &p->e, &used) && p->e.host + used <= j->g->file_size ? VD_LEVEL_SAFE : VD_LEVEL_NONE;
-        *word = packed_word(j->g, p->e.host, used);
+        *word = qcow2_packed_word(j->g, p->e.host, used);
         return 0;
     case QCOW2_F_SUB_CONFLICT:
         *bitmap &= ~(p->bitmap << 32);

@@ -196,7 +196,7 @@ static int read_backing(struct BlockDriverState *bs, int64_t offset, int64_t byt
     return bdrv_pread_padded(bs->backing, offset, bytes, buf, err);
 }
 
-int qcow2_inflate(struct BlockDriverState *bs, const struct qcow2_entry *e, uint8_t *out,
+int qcow2_inflate(struct BlockDriverState *bs, const struct qcow2_entry *e, unsigned type, uint8_t *out,
                   struct vd_inflated *result, struct vd_err *err)
 {
     const struct qcow2 *q = bs->opaque;
@@ -206,7 +206,7 @@ int qcow2_inflate(struct BlockDriverState *bs, const struct qcow2_entry *e, uint
         return vd_fail_memory(err);
     if (bdrv_pread_padded(bs->file, (int64_t)e->host, (int64_t)e->bytes, in, err) < 0)
         return -1;
-    return q->header.compression_type == QCOW2_ZSTD
+    return type == QCOW2_ZSTD
                ? vd_inflate_zstd(in, e->bytes, out, q->g.cluster_size, result, err)
                : vd_inflate_raw(in, e->bytes, out, q->g.cluster_size, VD_DEFLATE_WINDOW, result, err);
 }
@@ -224,7 +224,7 @@ static int read_packed(struct BlockDriverState *bs, const struct qcow2_entry *e,
         if (!q->inflated.bytes)
             return vd_fail_memory(err);
         q->inflated.len = 0;
-        if (qcow2_inflate(bs, e, q->inflated.bytes, &result, err) < 0)
+        if (qcow2_inflate(bs, e, q->header.compression_type, q->inflated.bytes, &result, err) < 0)
             return vd_while(err, "compressed cluster at 0x%" PRIx64, e->host);
         q->inflated.host = e->host;
         q->inflated.len = e->bytes;

@@ -92,7 +92,7 @@ int qcow2_pass_header(struct vd_check *ck, struct vd_err *err)
         return VD_STOP;
     }
     for (const struct qcow2_rule *rule = qcow2_rules; rule->is_broken && !ck->has_changed; rule++) {
-        if ((rule->flags & QCOW2_JUDGED_LATER) || !rule->is_broken(q))
+        if ((rule->flags & (QCOW2_JUDGED_LATER | QCOW2_JUDGED_ELSEWHERE)) || !rule->is_broken(q))
             continue;
         stops |= (rule->flags & QCOW2_STOPS_WALK) != 0;
         if (judge_rule(ck, rule, err) < 0)

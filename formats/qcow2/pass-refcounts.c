@@ -32,6 +32,7 @@ struct counts {
     uint32_t *odd;    /* COUNTS */
     struct vd_runs *leaked;
     bool judges_nothing; /* only the leaked clusters are wanted */
+    bool is_misfit;      /* the stored count of a claimed cluster is not what was counted */
 };
 
 static bool has_evidence(const struct vd_check *ck)
@@ -80,6 +81,9 @@ static int judge_stretch(struct counts *c, struct vd_err *err)
 
     if (!t->n || t->stored == t->count)
         return 0;
+    c->is_misfit |= t->count != 0;
+    if (!c->judges_nothing)
+        c->s->odd_counts += t->n;
     if (!t->count && t->first < c->s->map_clusters)
         return vd_runs_add(c->leaked, t->first, t->n) < 0 ? vd_fail_memory(err) : 0;
     if (c->judges_nothing)
@@ -252,8 +256,11 @@ static int by_index(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
-/* Clusters that something claims, and whose table entry is 0. */
-static int judge_missing_blocks(struct counts *c, struct vd_err *err)
+/* Tells fn the table entries that are 0 though something claims clusters of theirs; until it says other than
+ * 0. */
+static int each_missing_block(struct counts *c,
+                              int (*fn)(struct counts *c, uint64_t index, struct vd_err *err),
+                              struct vd_err *err)
 {
     const struct qcow2_reftable *t = &c->s->reftable;
     size_t n = t->blocks.n + t->bad.n;
@@ -269,12 +276,26 @@ static int judge_missing_blocks(struct counts *c, struct vd_err *err)
         uint64_t index = cluster / c->q->g.block_n;
         uint32_t key = (uint32_t)index;
 
-        if ((index > UINT32_MAX || !bsearch(&key, has, n, sizeof(*has), by_index)) &&
-            judge_missing_block(c, index, err) < 0)
+        if ((index > UINT32_MAX || !bsearch(&key, has, n, sizeof(*has), by_index)) && fn(c, index, err) != 0)
             return -1;
         cluster = (index + 1) * c->q->g.block_n;
     }
     return 0;
+}
+
+static int not_one(struct counts *c, uint64_t index, struct vd_err *err)
+{
+    (void)c;
+    (void)index;
+    (void)err;
+    return -1;
+}
+
+static bool has_missing_block(struct counts *c)
+{
+    struct vd_err err = VD_ERR_INIT;
+
+    return each_missing_block(c, not_one, &err) < 0;
 }
 
 static int judge_structures(struct counts *c, struct vd_err *err)
@@ -290,7 +311,7 @@ static int judge_structures(struct counts *c, struct vd_err *err)
     for (size_t i = 0; i < t->bad.n && !c->ck->has_changed; i++)
         if (judge_bad_block(c, &t->bad.v[i], err) < 0)
             return -1;
-    return c->ck->has_changed || t->is_unreadable ? 0 : judge_missing_blocks(c, err);
+    return c->ck->has_changed || t->is_unreadable ? 0 : each_missing_block(c, judge_missing_block, err);
 }
 
 static int run(struct counts *c, struct vd_err *err)
@@ -309,6 +330,14 @@ int qcow2_find_leaked(struct vd_check *ck, struct vd_runs *out, struct vd_err *e
     struct counts c = {.ck = ck, .s = s, .q = ck->bs->opaque, .leaked = out, .judges_nothing = true};
 
     return s->reftable.is_lost ? 0 : run(&c, err);
+}
+
+bool qcow2_counts_fit(struct vd_check *ck, struct vd_runs *out, struct vd_err *err)
+{
+    struct qcow2_state *s = ck->driver_data;
+    struct counts c = {.ck = ck, .s = s, .q = ck->bs->opaque, .leaked = out, .judges_nothing = true};
+
+    return run(&c, err) == 0 && !c.is_misfit && !has_missing_block(&c);
 }
 
 int qcow2_pass_refcounts(struct vd_check *ck, struct vd_err *err)

@@ -139,10 +139,11 @@ struct qcow2_rule {
 };
 
 enum {
-    QCOW2_REFUSES_OPEN = 1, /* QEMU and a live open refuse it */
-    QCOW2_STOPS_WALK = 2,   /* no table can be found */
-    QCOW2_UNSUPPORTED = 4,  /* something that this driver does not know */
-    QCOW2_JUDGED_LATER = 8, /* by the pass over the counts, which can repair it */
+    QCOW2_REFUSES_OPEN = 1,      /* QEMU and a live open refuse it */
+    QCOW2_STOPS_WALK = 2,        /* no table can be found */
+    QCOW2_UNSUPPORTED = 4,       /* something that this driver does not know */
+    QCOW2_JUDGED_LATER = 8,      /* by the pass over the counts, which can repair it */
+    QCOW2_JUDGED_ELSEWHERE = 16, /* by a pass of its own */
 };
 
 /* All rules, in the order of QEMU's tests; ended by a NULL is_broken. */
@@ -212,6 +213,9 @@ struct qcow2_entry {
 struct qcow2_entry qcow2_parse_entry(const struct qcow2_geometry *g, uint64_t word, uint64_t bitmap,
                                      uint64_t guest);
 
+/* The L2 word of a compressed extent of `bytes` bytes from host on. */
+uint64_t qcow2_packed_word(const struct qcow2_geometry *g, uint64_t host, uint64_t bytes);
+
 /* What is wrong with the offset in an L1 word (QCOW2_F_RESERVED, _MISALIGNED, _OUT_OF_FILE, _PARTIAL_TAIL).
  */
 unsigned qcow2_l1_faults(const struct qcow2_geometry *g, uint64_t word);
@@ -265,10 +269,11 @@ int qcow2_read_words(struct BlockDriverState *bs, uint64_t table_off, uint64_t f
 int qcow2_lookup(struct BlockDriverState *bs, uint64_t guest, struct qcow2_entry *entry, uint64_t *table_off,
                  uint64_t *index, struct vd_err *err);
 
-/* Inflates a compressed extent into one cluster. -1 where its stream is broken; *result says how far it went.
+/* Inflates a compressed extent by that method into one cluster. -1 where its stream is broken; *result says
+ * how far it went.
  */
 struct vd_inflated;
-int qcow2_inflate(struct BlockDriverState *bs, const struct qcow2_entry *e, uint8_t *out,
+int qcow2_inflate(struct BlockDriverState *bs, const struct qcow2_entry *e, unsigned type, uint8_t *out,
                   struct vd_inflated *result, struct vd_err *err);
 
 int qcow2_co_preadv(struct BlockDriverState *bs, int64_t offset, int64_t bytes, void *buf,
@@ -366,6 +371,10 @@ static inline uint64_t qcow2_snapshot_need(const struct qcow2_geometry *g, const
 }
 
 int qcow2_snapshot_list(struct BlockDriverState *bs, struct vd_info *info, struct vd_err *err);
+
+/* Shows a snapshot's disk: its L1 table and size stand in place of the active ones. */
+int qcow2_snapshot_load_tmp(struct BlockDriverState *bs, uint64_t i, char id[BDRV_SNAPSHOT_ID],
+                            struct vd_err *err);
 
 /* ---- judge-snapshot.c */
 
@@ -496,7 +505,10 @@ struct qcow2_walk {
     uint64_t max_guest; /* end of the highest mapped guest cluster of the active disk */
     bool has_snapshots;
     bool l1_is_hole;
+    bool stops_early; /* the caller only wants to know whether anything is wrong */
 };
+
+struct qcow2_reftable;
 
 /* The L1 table that a tree begins with. */
 struct qcow2_tree {
@@ -505,10 +517,10 @@ struct qcow2_tree {
     uint32_t number; /* 0 the active one, i + 1 snapshot i */
 };
 
-/* Claims the L2 tables and data of all trees in ck's map, and counts. What cannot be read is reported; all
- * else is for the judges. */
-int qcow2_walk_trees(struct vd_check *ck, const struct qcow2_snapshots *snapshots, struct qcow2_walk *walk,
-                     struct vd_err *err);
+/* Claims the refcount blocks, the L2 tables and the data of all trees in ck's map, and counts. What cannot be
+ * read is reported; all else is for the judges. */
+int qcow2_walk_trees(struct vd_check *ck, const struct qcow2_snapshots *snapshots,
+                     struct qcow2_reftable *reftable, struct qcow2_walk *walk, struct vd_err *err);
 void qcow2_walk_done(struct qcow2_walk *walk);
 
 /* Is this garbage rather than a table (rule of mass damage)? */
@@ -552,8 +564,16 @@ struct qcow2_reftable {
     bool is_unreadable;
 };
 
-/* Reads the refcount table, claims it and its blocks. */
+/* Reads the refcount table and claims it, but not its blocks. */
 int qcow2_walk_reftable(struct vd_check *ck, struct qcow2_reftable *table, struct vd_err *err);
+
+/* Claims the blocks, once other metadata is claimed; is_table tells whether an L2 table rightly lies there.
+ */
+int qcow2_claim_blocks(struct vd_check *ck, struct qcow2_reftable *table,
+                       bool (*is_table)(void *opaque, uint64_t off), void *opaque, struct vd_err *err);
+
+/* Does a block that the table names begin in this span of the file? */
+bool qcow2_has_block_in(const struct qcow2_reftable *table, struct vd_span span);
 void qcow2_reftable_done(struct qcow2_reftable *table);
 
 /* ---- orphan.c */
@@ -587,15 +607,29 @@ struct qcow2_state {
     struct qcow2_reftable reftable;
     uint64_t map_clusters; /* clusters of the file when the walk began */
     struct vd_runs leaked; /* clusters with a stored count and no claim */
+    uint64_t odd_counts;   /* clusters whose stored count is not what was counted */
     struct qcow2_orphans orphans;
 };
 
 int qcow2_pass_header(struct vd_check *ck, struct vd_err *err);
+int qcow2_pass_l1_size(struct vd_check *ck, struct vd_err *err);
 int qcow2_pass_refcounts(struct vd_check *ck, struct vd_err *err);
+int qcow2_pass_deep(struct vd_check *ck, struct vd_err *err);
 int qcow2_pass_leaks(struct vd_check *ck, struct vd_err *err);
+
+/* Is the stored count of every claimed cluster what was counted? Adds the clusters with a stored count and no
+ * claim to out. */
+bool qcow2_counts_fit(struct vd_check *ck, struct vd_runs *out, struct vd_err *err);
 
 /* Compares and judges nothing: adds the clusters with a stored count and no claim to out. */
 int qcow2_find_leaked(struct vd_check *ck, struct vd_runs *out, struct vd_err *err);
+
+void qcow2_state_done(struct qcow2_state *s);
+
+/* ---- suspect.c */
+
+/* Is it the header that is wrong? */
+int qcow2_judge_suspect(struct vd_check *ck, struct vd_err *err);
 
 /* ---- judge.c: from counts of the walk to findings about L1 and L2 entries */
 

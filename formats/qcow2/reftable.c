@@ -106,7 +106,8 @@ static int by_offset(const void *a, const void *b)
 
 /* A block that the table names twice, or that lies on something else, is nobody's: its counts cannot be
  * believed. */
-static int claim_blocks(struct vd_check *ck, struct qcow2_reftable *t, struct vd_err *err)
+int qcow2_claim_blocks(struct vd_check *ck, struct qcow2_reftable *t,
+                       bool (*is_table)(void *opaque, uint64_t off), void *opaque, struct vd_err *err)
 {
     const struct qcow2 *q = ck->bs->opaque;
     size_t kept = 0;
@@ -117,7 +118,8 @@ static int claim_blocks(struct vd_check *ck, struct qcow2_reftable *t, struct vd
         struct qcow2_block b = t->blocks.v[i];
         uint64_t shared = 0;
 
-        if ((kept && t->blocks.v[kept - 1].off == b.off) || vd_refs_at(ck, b.off).count) {
+        if ((kept && t->blocks.v[kept - 1].off == b.off) || vd_refs_at(ck, b.off).count ||
+            is_table(opaque, b.off)) {
             if (qcow2_bad_block_vec_push(&t->bad,
                                          (struct qcow2_bad_block){b.off, b.index, QCOW2_REFBLOCK_SHARED}) < 0)
                 return vd_fail_memory(err);
@@ -163,9 +165,16 @@ int qcow2_walk_reftable(struct vd_check *ck, struct qcow2_reftable *t, struct vd
         vd_found(ck, QCOW2_REFTABLE_OVERLAP, .host = 48, .found = g->reftable_off);
         t->is_lost = true;
         t->blocks.n = t->bad.n = 0;
-        return 0;
     }
-    return claim_blocks(ck, t, err);
+    return 0;
+}
+
+bool qcow2_has_block_in(const struct qcow2_reftable *t, struct vd_span span)
+{
+    for (size_t i = 0; i < t->blocks.n; i++)
+        if (t->blocks.v[i].off - span.off < span.len)
+            return true;
+    return false;
 }
 
 void qcow2_reftable_done(struct qcow2_reftable *t)

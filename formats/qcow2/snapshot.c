@@ -258,3 +258,33 @@ int qcow2_snapshot_list(struct BlockDriverState *bs, struct vd_info *info, struc
     qcow2_snapshots_done(&s);
     return 0;
 }
+
+static void show(struct BlockDriverState *bs, const struct qcow2_snapshot *sn)
+{
+    struct qcow2 *q = bs->opaque;
+
+    q->g.l1_off = sn->l1_off;
+    q->g.l1_n = sn->l1_n;
+    q->g.size = vd_align_down(vd_min(sn->disk_size, INT64_MAX), QCOW2_SECTOR);
+    bs->total_bytes = (int64_t)q->g.size;
+    q->l1.n = q->l2.n = 0;
+}
+
+int qcow2_snapshot_load_tmp(struct BlockDriverState *bs, uint64_t i, char id[BDRV_SNAPSHOT_ID],
+                            struct vd_err *err)
+{
+    struct vd_budget budget = VD_BUDGET_INIT;
+    struct qcow2_snapshots s;
+    int rc = 1;
+
+    if (qcow2_read_snapshots(bs, &budget, &s, err) < 0)
+        return -1;
+    if (i < s.list.n) {
+        snprintf(id, BDRV_SNAPSHOT_ID, "%s", s.list.v[i].id);
+        rc = s.list.v[i].l1_is_sound ? 0 : 2;
+        if (rc == 0)
+            show(bs, &s.list.v[i]);
+    }
+    qcow2_snapshots_done(&s);
+    return rc;
+}

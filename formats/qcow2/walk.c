@@ -46,6 +46,8 @@ static int note_bad_slot(struct qcow2_walk *walk, const struct reference *ref, u
                          enum qcow2_finding why, struct vd_err *err)
 {
     walk->bad_slots_n++;
+    if (walk->stops_early)
+        return vd_fail(err, VD_ERR_REFUSED, 0, "this header does not fit");
     if (walk->bad_slots.n >= MOST_BAD_SLOTS)
         return 0;
     return qcow2_bad_slot_vec_push(&walk->bad_slots,
@@ -197,12 +199,51 @@ static bool meets_metadata(struct walker *w, uint64_t off)
     return vd_kind_at(w->ck, off, NULL) != VD_KIND_FREE;
 }
 
-static int settle_tables(struct walker *w, struct vd_err *err)
+/* Does this cluster read as an L2 table that has something in it? */
+static bool reads_as_table(struct walker *w, uint64_t off)
+{
+    uint64_t word[SIDE_BY_SIDE], words = w->g->entry_bytes / 8, used = 0;
+
+    for (uint64_t first = 0; first < w->g->table_n * words; first += SIDE_BY_SIDE) {
+        uint64_t n = vd_min(SIDE_BY_SIDE, w->g->table_n * words - first);
+
+        if (qcow2_read_words(w->ck->bs, off, first, n, word, NULL) < 0)
+            return false;
+        for (uint64_t i = 0; i < n; i += words) {
+            struct qcow2_entry e = qcow2_parse_entry(w->g, word[i], words > 1 ? word[i + 1] : 0, 0);
+
+            if (qcow2_is_bad(e.faults & ~(unsigned)(QCOW2_F_DATA_FILE_OFFSET | QCOW2_F_DATA_FILE_COPIED)))
+                return false;
+            used += word[i] != 0;
+        }
+    }
+    return used > 0;
+}
+
+static int by_offset(const void *a, const void *b)
+{
+    const struct reference *x = a, *y = b;
+
+    return (x->off > y->off) - (x->off < y->off);
+}
+
+/* An L1 entry and the refcount table name one cluster: what stands there says whose it is. */
+static bool is_table(void *opaque, uint64_t off)
+{
+    struct walker *w = opaque;
+    struct reference key = {.off = off};
+
+    return w->refs.n && bsearch(&key, w->refs.v, w->refs.n, sizeof(key), by_offset) && reads_as_table(w, off);
+}
+
+static int settle_tables(struct walker *w, struct qcow2_reftable *reftable, struct vd_err *err)
 {
     struct reference_vec *refs = &w->refs;
 
     if (refs->n)
         qsort(refs->v, refs->n, sizeof(*refs->v), by_offset_slot_tree);
+    if (qcow2_claim_blocks(w->ck, reftable, is_table, w, err) < 0)
+        return -1;
     for (size_t i = 0, k; i < refs->n; i = k) {
         for (k = i + 1; k < refs->n && refs->v[k].off == refs->v[i].off; k++)
             ;
@@ -335,6 +376,8 @@ static int count_words(struct walker *w, struct qcow2_table *t, const uint64_t *
     if (vd_count_table(w->ck, &batch, &result, err) < 0)
         return -1;
     w->walk->misplaced += result.misplaced;
+    if (w->walk->stops_early && (w->walk->misplaced || w->walk->bad))
+        return vd_fail(err, VD_ERR_REFUSED, 0, "this header does not fit");
     if (t->trees & 1) {
         w->walk->allocated += result.counted;
         w->walk->fragmented += result.fragmented;
@@ -517,8 +560,8 @@ static int walk_l2(struct walker *w, struct vd_err *err)
     return vd_scan(w->ck->bs->file, list, alone, w->ck->budget, on_l2_piece, w, err);
 }
 
-int qcow2_walk_trees(struct vd_check *ck, const struct qcow2_snapshots *snapshots, struct qcow2_walk *walk,
-                     struct vd_err *err)
+int qcow2_walk_trees(struct vd_check *ck, const struct qcow2_snapshots *snapshots,
+                     struct qcow2_reftable *reftable, struct qcow2_walk *walk, struct vd_err *err)
 {
     struct qcow2 *q = ck->bs->opaque;
     struct walker w = {.ck = ck, .q = q, .g = &q->g, .walk = walk};
@@ -532,7 +575,7 @@ int qcow2_walk_trees(struct vd_check *ck, const struct qcow2_snapshots *snapshot
         w.g->l1_n && bdrv_is_hole(ck->bs->file, (int64_t)w.g->l1_off, (int64_t)(8 * w.g->l1_n));
     rc = scan_trees(&w, snapshots, err);
     if (rc == 0)
-        rc = settle_tables(&w, err);
+        rc = settle_tables(&w, reftable, err);
     if (rc == 0)
         rc = walk_l2(&w, err);
     vd_budget_give(ck->budget, w.refs.n * sizeof(*w.refs.v));
