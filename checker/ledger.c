@@ -294,10 +294,80 @@ void vd_ledger_raise(struct vd_ledger *ledger, enum vd_level level)
     ledger->groups.n = kept;
 }
 
+/* Places of clusters that are told already tell nothing. A place stands for its first cluster. */
+static void keep_places_in(struct vd_group *group, struct vd_runs *clusters, uint64_t cluster_size)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < group->places.n; i++)
+        if (vd_runs_has(clusters, group->places.v[i].host / cluster_size))
+            group->places.v[kept++] = group->places.v[i];
+    /* Where all begin with a known cluster they are kept: each has something new. */
+    group->places.n = kept ? kept : group->places.n;
+}
+
+/*
+ * A leaked cluster is told once, by whichever id it was found first: what a repair leaves of an orphan may be
+ * found again as plain clusters. Cuts the group down to what is new; *is_new is false where nothing is.
+ */
+static int keep_new_leaks(struct vd_ledger *ledger, struct vd_group *group, bool *is_new)
+{
+    struct vd_runs fresh = {0};
+    uint64_t n, cluster_size = group->bytes / group->count;
+
+    if (vd_runs_minus(&group->clusters, &ledger->leaked, &fresh) < 0 ||
+        vd_runs_add_all(&ledger->leaked, &fresh) < 0) {
+        vd_runs_done(&fresh);
+        return -1;
+    }
+    n = vd_runs_total(&fresh);
+    *is_new = n > 0;
+    if (n && n < group->count && cluster_size) {
+        keep_places_in(group, &fresh, cluster_size);
+        group->count = n;
+        group->bytes = n * cluster_size;
+        vd_runs_done(&group->clusters);
+        group->clusters = fresh;
+        return 0;
+    }
+    vd_runs_done(&fresh);
+    return 0;
+}
+
+/* Takes a group over from other, where it is number i. */
+static int take_group(struct vd_ledger *ledger, struct vd_ledger *other, size_t i, struct vd_err *err)
+{
+    struct vd_group *group = other->groups.v[i];
+
+    if (vd_group_vec_push(&ledger->groups, group) < 0)
+        return vd_fail_memory(err);
+    other->groups.v[i] = other->groups.v[--other->groups.n];
+    if (join_group(ledger, group, ledger->groups.n - 1))
+        ledger->groups.n--;
+    return 0;
+}
+
+int vd_ledger_take_leaks(struct vd_ledger *ledger, struct vd_ledger *other, struct vd_err *err)
+{
+    for (size_t i = 0; i < other->groups.n; i++) {
+        struct vd_group *theirs = other->groups.v[i];
+        bool is_new;
+
+        if (theirs->severity != VD_LEAK || !theirs->clusters.n)
+            continue;
+        if (keep_new_leaks(ledger, theirs, &is_new) < 0)
+            return vd_fail_memory(err);
+        if (is_new && take_group(ledger, other, i--, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 int vd_ledger_merge(struct vd_ledger *ledger, struct vd_ledger *other, struct vd_err *err)
 {
     for (size_t i = 0; i < other->groups.n; i++) {
         struct vd_group *theirs = other->groups.v[i], *ours = NULL;
+        bool is_new = true;
 
         for (size_t k = 0; k < ledger->groups.n && !ours; k++)
             if (ledger->groups.v[k]->kind == theirs->kind &&
@@ -308,9 +378,10 @@ int vd_ledger_merge(struct vd_ledger *ledger, struct vd_ledger *other, struct vd
             take_guests(ours, theirs);
             continue;
         }
-        if (vd_group_vec_push(&ledger->groups, theirs) < 0)
+        if (theirs->severity == VD_LEAK && theirs->clusters.n && keep_new_leaks(ledger, theirs, &is_new) < 0)
             return vd_fail_memory(err);
-        other->groups.v[i--] = other->groups.v[--other->groups.n];
+        if (is_new && take_group(ledger, other, i--, err) < 0)
+            return -1;
     }
     ledger->flags |= other->flags;
     if (vd_runs_add_all(&ledger->guest, &other->guest) < 0)

@@ -92,8 +92,11 @@ void vd_ledger_settle(struct vd_ledger *ledger);
 /* Raises every group to at least this level: something in the image forbids all that is below. */
 void vd_ledger_raise(struct vd_ledger *ledger, enum vd_level level);
 
-/* Moves to ledger the kinds that other alone has; of kinds that both have, ledger's own count and places
- * stand, with other's reasons. Guest ranges and flags are joined. */
+/* Moves to ledger the leaks of other whose clusters none of its own names: a leaked cluster is told once. */
+int vd_ledger_take_leaks(struct vd_ledger *ledger, struct vd_ledger *other, struct vd_err *err);
+
+/* Moves to ledger the kinds that other alone has, of leaks the clusters that it alone has; of kinds that both
+ * have, ledger's own count and places stand, with other's reasons. Guest ranges and flags are joined. */
 int vd_ledger_merge(struct vd_ledger *ledger, struct vd_ledger *other, struct vd_err *err);
 
 #endif

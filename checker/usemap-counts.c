@@ -131,7 +131,7 @@ static int add(struct vd_usemap *map, uint64_t cluster, uint64_t weight, bool *a
         return -1;
     byte = &page[cluster % PAGE_CLUSTERS];
     *again = *byte & COUNT;
-    if ((*byte & COUNT) + weight >= COUNT)
+    if (vd_add_sat(*byte & COUNT, weight) >= COUNT)
         return add_large(map, byte, cluster, weight, err);
     *byte = (uint8_t)(*byte + weight);
     return 0;

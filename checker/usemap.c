@@ -146,6 +146,11 @@ int vd_usemap_claim(struct vd_usemap *map, const struct vd_claim *claim, uint64_
                : 0;
 }
 
+bool vd_usemap_counts_refs(const struct vd_usemap *map)
+{
+    return map->ops == &vd_usemap_counts;
+}
+
 uint64_t vd_usemap_refs(const struct vd_usemap *map, uint64_t cluster)
 {
     const void *page = vd_usemap_page_at(map, cluster);

@@ -58,6 +58,9 @@ size_t vd_usemap_compare(const struct vd_usemap *map, uint64_t first, const uint
 /* All that a map of counts knows of a cluster's claims; behind the map there are none. */
 struct vd_refs vd_usemap_refs_of(const struct vd_usemap *map, uint64_t cluster);
 
+/* Is it a map of counts? */
+bool vd_usemap_counts_refs(const struct vd_usemap *map);
+
 /* How many claims the cluster has; a map of bits says 2 for several. */
 uint64_t vd_usemap_refs(const struct vd_usemap *map, uint64_t cluster);
 

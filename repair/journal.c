@@ -9,7 +9,8 @@
  * UNDOING, every 512-byte sector of a recorded block is the old or the new one; so both rolling forward and
  * rolling back lead to a whole image, from any point, any number of times. J5: The state becomes COMMITTED
  * (UNDONE) only after a flush behind the last write of the new (old) bytes. J6: A record is used only if its
- * XXH3 fits; nothing is written from a journal that is damaged. J7: Before rolling, every sector of every
+ * XXH3 fits and no record is missing; nothing is written from a journal that is damaged, and none that was
+ * ever prepared is taken for an empty one. J7: Before rolling, every sector of every
  * record is compared (J4); anything else refuses, and nothing is written. J8: Writes of stage n + 1 begin
  * after a flush behind the writes of stage n; the file is cut off after the tables and before the flags.
  *
@@ -45,6 +46,7 @@ struct vd_journal {
     sqlite3 *db;
     char *path;
     bool in_transaction;
+    uint8_t *old, *new, *now; /* RECORD_MAX bytes each; NULL until records are used */
 };
 
 static const char schema[] =
@@ -191,6 +193,13 @@ static bool needs_rollback(struct vd_journal *journal)
            sqlite3_extended_errcode(journal->db) == SQLITE_READONLY_ROLLBACK;
 }
 
+/* Made, and never prepared: all of the first transaction is there, or nothing. */
+static bool is_blank(struct vd_journal *journal)
+{
+    return pragma(journal, "PRAGMA application_id") == 0 &&
+           pragma(journal, "SELECT count(*) FROM sqlite_master") == 0;
+}
+
 struct vd_journal *vd_journal_open(const char *path, bool writable, struct vd_err *err)
 {
     vd_auto(vd_journal) journal = open_db(path, writable ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY, err);
@@ -203,9 +212,8 @@ struct vd_journal *vd_journal_open(const char *path, bool writable, struct vd_er
     }
     if (writable && run_sql(journal, "PRAGMA synchronous=EXTRA", err) < 0)
         return NULL;
-    if (pragma(journal, "PRAGMA application_id") == 0 &&
-        pragma(journal, "SELECT count(*) FROM sqlite_master") == 0)
-        return vd_take(&journal); /* made, and never prepared */
+    if (is_blank(journal))
+        return vd_take(&journal);
     if (pragma(journal, "PRAGMA application_id") != APPLICATION_ID ||
         pragma(journal, "PRAGMA user_version") != 1) {
         vd_fail(err, VD_ERR_FORMAT, 0, "%s: not an undo file of this version of vdcheck", path);
@@ -218,6 +226,9 @@ void vd_journal_close(struct vd_journal *journal)
 {
     sqlite3_close(journal->db);
     free(journal->path);
+    free(journal->old);
+    free(journal->new);
+    free(journal->now);
     free(journal);
 }
 
@@ -280,6 +291,7 @@ struct fill {
     struct BlockDriverState *file, *overlay;
     int64_t old_length, new_length;
     sqlite3_stmt *insert;
+    uint64_t records_xxh;
     uint8_t *old, *new, *packed;
     uint64_t writes, bytes;
 };
@@ -291,6 +303,14 @@ static sqlite3_int64 row_hash(int stage, int64_t offset, uint64_t old_xxh, size_
     uint64_t row[] = {(uint64_t)stage, (uint64_t)offset, old_xxh, old_len, new_xxh, new_len};
 
     return (sqlite3_int64)XXH3_64bits(row, sizeof(row));
+}
+
+/* The hash of all rows, from the first one on: that of those before, and the next one's. */
+static uint64_t chain_hash(uint64_t before, sqlite3_int64 row_xxh)
+{
+    uint64_t link[] = {before, (uint64_t)row_xxh};
+
+    return XXH3_64bits(link, sizeof(link));
 }
 
 /* Binds bytes, compressed where that makes them shorter. Their XXH3 is that of the plain bytes. */
@@ -314,6 +334,7 @@ static int put_record(struct fill *f, enum vd_stage stage, int64_t offset, size_
 {
     size_t old_len = bytes_before(f->old_length, offset, len),
            new_len = bytes_before(f->new_length, offset, len);
+    sqlite3_int64 row_xxh;
     int rc;
 
     if (bdrv_pread(f->file, offset, (int64_t)old_len, f->old, err) < 0 ||
@@ -327,14 +348,15 @@ static int put_record(struct fill *f, enum vd_stage stage, int64_t offset, size_
     rc = bind_bytes(f, 3, f->old, old_len, f->packed);
     if (rc == SQLITE_OK)
         rc = bind_bytes(f, 6, f->new, new_len, f->packed);
+    row_xxh =
+        row_hash(stage, offset, XXH3_64bits(f->old, old_len), old_len, XXH3_64bits(f->new, new_len), new_len);
     if (rc == SQLITE_OK)
-        rc = sqlite3_bind_int64(f->insert, 9,
-                                row_hash(stage, offset, XXH3_64bits(f->old, old_len), old_len,
-                                         XXH3_64bits(f->new, new_len), new_len));
+        rc = sqlite3_bind_int64(f->insert, 9, row_xxh);
     if (rc == SQLITE_OK)
         rc = sqlite3_step(f->insert);
     if (rc != SQLITE_DONE)
         return db_fail(f->journal, "journal", err);
+    f->records_xxh = chain_hash(f->records_xxh, row_xxh);
     if (new_len) {
         f->writes++;
         f->bytes += new_len;
@@ -412,29 +434,34 @@ static int put_tail(struct fill *f, struct vd_budget *budget, struct vd_err *err
     return 0;
 }
 
-static int64_t lengths_hash(int64_t old_length, int64_t new_length)
-{
-    int64_t lengths[] = {old_length, new_length};
+/* What a journal says of all its records together. */
+struct extent {
+    int64_t old_length, new_length, records_xxh;
+};
 
-    return (int64_t)XXH3_64bits(lengths, sizeof(lengths));
+static int64_t extent_hash(const struct extent *extent)
+{
+    return (int64_t)XXH3_64bits(extent, sizeof(*extent));
 }
 
-static int set_lengths(struct vd_journal *journal, int64_t old_length, int64_t new_length, struct vd_err *err)
+static int set_extent(struct vd_journal *journal, const struct extent *extent, struct vd_err *err)
 {
-    if (vd_journal_set_number(journal, "old_length", old_length, err) < 0 ||
-        vd_journal_set_number(journal, "new_length", new_length, err) < 0)
+    if (vd_journal_set_number(journal, "old_length", extent->old_length, err) < 0 ||
+        vd_journal_set_number(journal, "new_length", extent->new_length, err) < 0 ||
+        vd_journal_set_number(journal, "records_xxh", extent->records_xxh, err) < 0)
         return -1;
-    return vd_journal_set_number(journal, "lengths_xxh", lengths_hash(old_length, new_length), err);
+    return vd_journal_set_number(journal, "extent_xxh", extent_hash(extent), err);
 }
 
-static int get_lengths(struct vd_journal *journal, int64_t *old_length, int64_t *new_length,
-                       struct vd_err *err)
+static int get_extent(struct vd_journal *journal, struct extent *extent, struct vd_err *err)
 {
-    *old_length = vd_journal_get_number(journal, "old_length", -1);
-    *new_length = vd_journal_get_number(journal, "new_length", -1);
-    if (*old_length < 0 || *new_length < 0 ||
-        vd_journal_get_number(journal, "lengths_xxh", 0) != lengths_hash(*old_length, *new_length))
-        return vd_fail(err, VD_ERR_FORMAT, 0, "%s: the journal does not say soundly how long the image was",
+    extent->old_length = vd_journal_get_number(journal, "old_length", -1);
+    extent->new_length = vd_journal_get_number(journal, "new_length", -1);
+    extent->records_xxh = vd_journal_get_number(journal, "records_xxh", 0);
+    if (extent->old_length < 0 || extent->new_length < 0 ||
+        vd_journal_get_number(journal, "extent_xxh", 0) != extent_hash(extent))
+        return vd_fail(err, VD_ERR_FORMAT, 0,
+                       "%s: the journal does not say soundly how long the image was and what it holds",
                        journal->path);
     return 0;
 }
@@ -468,7 +495,7 @@ int vd_journal_fill(struct vd_journal *journal, struct BlockDriverState *file,
         rc = -1;
     sqlite3_finalize(f.insert);
     if (rc == 0)
-        rc = set_lengths(journal, f.old_length, f.new_length, err);
+        rc = set_extent(journal, &(struct extent){f.old_length, f.new_length, (int64_t)f.records_xxh}, err);
     *writes = f.writes;
     *bytes = f.bytes;
     return rc;
@@ -528,15 +555,15 @@ int vd_journal_set_state(struct vd_journal *journal, enum vd_journal_state state
     return commit(journal, err);
 }
 
-/* NULL in *name where there is no state; that it cannot be read is an error, for an empty journal is thrown
- * away. */
+/* NULL in *name where nothing is on the disk yet. Anything else without a state is damaged (J2); an empty
+ * journal is thrown away. */
 static int read_state(struct vd_journal *journal, char **name, struct vd_err *err)
 {
     sqlite3_stmt *stmt = NULL;
     const char *text;
     int rc;
 
-    if (pragma(journal, "SELECT count(*) FROM sqlite_master WHERE name = 'meta'") == 0)
+    if (is_blank(journal))
         return 0;
     rc = sqlite3_prepare_v2(journal->db, "SELECT value FROM meta WHERE key = 'state'", -1, &stmt, NULL);
     if (rc == SQLITE_OK)
@@ -547,10 +574,12 @@ static int read_state(struct vd_journal *journal, char **name, struct vd_err *er
         if (!*name)
             rc = SQLITE_NOMEM;
     }
-    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+    if (rc == SQLITE_DONE && !journal->in_transaction)
+        vd_fail(err, VD_ERR_FORMAT, 0, "%s: the journal has lost its state", journal->path);
+    else if (rc != SQLITE_ROW && rc != SQLITE_DONE)
         db_fail(journal, "state of the journal", err);
     sqlite3_finalize(stmt);
-    return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : -1;
+    return rc == SQLITE_ROW || (rc == SQLITE_DONE && journal->in_transaction) ? 0 : -1;
 }
 
 int vd_journal_state(struct vd_journal *journal, enum vd_journal_state *state, struct vd_err *err)
@@ -621,18 +650,45 @@ static int use_row(struct vd_journal *journal, sqlite3_stmt *stmt, struct BlockD
     return fn(journal, file, record, opaque, err);
 }
 
+/* Where all records were seen: is none missing, and none too many? */
+static int judge_chain(struct vd_journal *journal, uint64_t records_xxh, struct vd_err *err)
+{
+    struct extent extent;
+
+    if (get_extent(journal, &extent, err) < 0)
+        return -1;
+    if (extent.records_xxh != (int64_t)records_xxh)
+        return vd_fail(err, VD_ERR_FORMAT, 0, "%s: records of the journal are missing", journal->path);
+    return 0;
+}
+
+/* Each roll goes over the records several times. */
+static int make_room(struct vd_journal *journal, struct vd_err *err)
+{
+    uint8_t **rooms[] = {&journal->old, &journal->new, &journal->now};
+
+    for (size_t i = 0; i < VD_ARRAY_SIZE(rooms); i++) {
+        if (!*rooms[i])
+            *rooms[i] = malloc(RECORD_MAX);
+        if (!*rooms[i])
+            return vd_fail_memory(err);
+    }
+    return 0;
+}
+
 /* All records, or those of one stage (stage >= 0), in order of offset. */
 static int each_record(struct vd_journal *journal, struct BlockDriverState *file, int stage, record_fn *fn,
                        void *opaque, struct vd_err *err)
 {
-    vd_auto_mem uint8_t *old = malloc(RECORD_MAX);
-    vd_auto_mem uint8_t *new = malloc(RECORD_MAX);
-    struct record record = {.old = old, .new = new};
+    struct record record = {0};
     sqlite3_stmt *stmt = NULL;
+    uint64_t records_xxh = 0;
     int rc = 0, step;
 
-    if (!old || !new)
-        return vd_fail_memory(err);
+    if (make_room(journal, err) < 0)
+        return -1;
+    record.old = journal->old;
+    record.new = journal->new;
     if (sqlite3_prepare_v2(
             journal->db,
             "SELECT stage, offset, old_len, old, old_xxh, new_len, new, new_xxh, row_xxh FROM record"
@@ -640,17 +696,15 @@ static int each_record(struct vd_journal *journal, struct BlockDriverState *file
             -1, &stmt, NULL) != SQLITE_OK)
         return db_fail(journal, "journal", err);
     sqlite3_bind_int(stmt, 1, stage);
-    while (rc == 0 && (step = sqlite3_step(stmt)) != SQLITE_DONE)
+    while (rc == 0 && (step = sqlite3_step(stmt)) != SQLITE_DONE) {
+        if (step == SQLITE_ROW)
+            records_xxh = chain_hash(records_xxh, sqlite3_column_int64(stmt, 8));
         rc = step == SQLITE_ROW ? use_row(journal, stmt, file, &record, fn, opaque, err)
                                 : db_fail(journal, "journal", err);
+    }
     sqlite3_finalize(stmt);
-    return rc;
+    return rc < 0 || stage >= 0 ? rc : judge_chain(journal, records_xxh, err);
 }
-
-struct verify {
-    enum vd_journal_match match;
-    uint8_t *now;
-};
 
 static bool sector_is(const uint8_t *now, const uint8_t *bytes, size_t len, size_t at, size_t n)
 {
@@ -665,16 +719,17 @@ static bool sector_is(const uint8_t *now, const uint8_t *bytes, size_t len, size
 static int verify_record(struct vd_journal *journal, struct BlockDriverState *file, struct record *record,
                          void *opaque, struct vd_err *err)
 {
-    struct verify *v = opaque;
+    const enum vd_journal_match *match = opaque;
+    const uint8_t *now = journal->now;
     size_t len = record->old_len > record->new_len ? record->old_len : record->new_len;
 
-    if (bdrv_pread_padded(file, record->offset, (int64_t)len, v->now, err) < 0)
+    if (bdrv_pread_padded(file, record->offset, (int64_t)len, journal->now, err) < 0)
         return -1;
     for (size_t at = 0; at < len; at += SECTOR) {
         size_t n = vd_min(SECTOR, len - at);
 
-        if (sector_is(v->now, record->new, record->new_len, at, n) ||
-            (v->match == VD_MATCH_EITHER && sector_is(v->now, record->old, record->old_len, at, n)))
+        if (sector_is(now, record->new, record->new_len, at, n) ||
+            (*match == VD_MATCH_EITHER && sector_is(now, record->old, record->old_len, at, n)))
             continue;
         return vd_fail(err, VD_ERR_REFUSED, 0,
                        "%s: the bytes at 0x%" PRIx64
@@ -688,21 +743,18 @@ static int verify_record(struct vd_journal *journal, struct BlockDriverState *fi
 int vd_journal_verify(struct vd_journal *journal, struct BlockDriverState *file, enum vd_journal_match match,
                       struct vd_err *err)
 {
-    vd_auto_mem uint8_t *now = malloc(RECORD_MAX);
-    struct verify v = {.match = match, .now = now};
-    int64_t length = bdrv_getlength(file, err), old_length, new_length;
+    int64_t length = bdrv_getlength(file, err);
+    struct extent extent;
 
-    if (!now)
-        return vd_fail_memory(err);
-    if (length < 0 || get_lengths(journal, &old_length, &new_length, err) < 0)
+    if (length < 0 || get_extent(journal, &extent, err) < 0)
         return -1;
-    if (length != new_length && (match == VD_MATCH_NEW || length != old_length))
+    if (length != extent.new_length && (match == VD_MATCH_NEW || length != extent.old_length))
         return vd_fail(err, VD_ERR_REFUSED, 0,
                        "%s: the file has %" PRId64 " bytes, expected %" PRId64
                        " as after the repair; somebody wrote"
                        " to the image since (%s)",
-                       file->filename, length, new_length, journal->path);
-    return each_record(journal, file, -1, verify_record, &v, err);
+                       file->filename, length, extent.new_length, journal->path);
+    return each_record(journal, file, -1, verify_record, &match, err);
 }
 
 static int write_new(struct vd_journal *journal, struct BlockDriverState *file, struct record *record,
@@ -740,15 +792,15 @@ static int write_stage(struct vd_journal *journal, struct BlockDriverState *file
 
 int vd_journal_roll_forward(struct vd_journal *journal, struct BlockDriverState *file, struct vd_err *err)
 {
-    int64_t old_length, new_length;
+    struct extent extent;
 
-    if (get_lengths(journal, &old_length, &new_length, err) < 0 ||
-        set_length(file, new_length, true, err) < 0)
+    if (get_extent(journal, &extent, err) < 0 || set_length(file, extent.new_length, true, err) < 0)
         return -1;
     for (enum vd_stage stage = VD_STAGE_NEW; stage <= VD_STAGE_ROOT; stage++)
         if (write_stage(journal, file, stage, err) < 0)
             return -1;
-    if (set_length(file, new_length, false, err) < 0 || write_stage(journal, file, VD_STAGE_FLAG, err) < 0)
+    if (set_length(file, extent.new_length, false, err) < 0 ||
+        write_stage(journal, file, VD_STAGE_FLAG, err) < 0)
         return -1;
     return bdrv_flush(file, err);
 }
@@ -765,12 +817,11 @@ static int write_old(struct vd_journal *journal, struct BlockDriverState *file, 
 
 int vd_journal_roll_back(struct vd_journal *journal, struct BlockDriverState *file, struct vd_err *err)
 {
-    int64_t old_length, new_length;
+    struct extent extent;
 
-    if (get_lengths(journal, &old_length, &new_length, err) < 0 ||
-        set_length(file, old_length, true, err) < 0 ||
+    if (get_extent(journal, &extent, err) < 0 || set_length(file, extent.old_length, true, err) < 0 ||
         each_record(journal, file, -1, write_old, NULL, err) < 0 || bdrv_flush(file, err) < 0 ||
-        set_length(file, old_length, false, err) < 0)
+        set_length(file, extent.old_length, false, err) < 0)
         return -1;
     return bdrv_flush(file, err);
 }

@@ -130,12 +130,15 @@ static int copy_all(struct copy *c, struct vd_budget *budget, struct vd_err *err
     return 0;
 }
 
-/* Opens the image as the repair of a level would leave it. NULL where that is no use; *err says why. */
+/*
+ * Opens the image with its header repaired at a level, and nothing else: entries that a repair would clear
+ * must be told as lost. NULL where that is no use; *err says why.
+ */
 static struct BlockDriverState *open_repaired(struct BlockDriverState *file, const struct BlockDriver *drv,
                                               enum vd_level level, struct vd_budget *budget,
                                               struct vd_work *work, struct vd_err *err)
 {
-    struct vd_transaction_options opts = {.plan = {.level = level}, .budget = budget};
+    struct vd_transaction_options opts = {.plan = {.level = level}, .budget = budget, .until_it_opens = true};
 
     *work = (struct vd_work){.file = file, .drv = drv};
     if (drv->bdrv_co_check && vd_work_prepare(work, &opts, err) < 0 && err->kind != VD_ERR_REFUSED)

@@ -71,6 +71,14 @@ static int check(struct vd_work *work, struct BlockDriverState *below,
     return vd_check_run(bs, &check_opts, result, err);
 }
 
+static bool opens(const struct vd_work *work)
+{
+    struct vd_err ignored = VD_ERR_INIT;
+    vd_auto(BlockDriverState) bs = bdrv_open_node(work->drv, work->overlay, 0, &ignored);
+
+    return bs != NULL;
+}
+
 /* What the rounds find is kept apart in *seen: whether the image got worse is judged by what was there
  * before. */
 static int run_rounds(struct vd_work *work, const struct vd_transaction_options *opts, struct vd_plan *plan,
@@ -95,7 +103,7 @@ static int run_rounds(struct vd_work *work, const struct vd_transaction_options 
         keeper.map = NULL;
         vd_check_result_free(&result);
         work->has_changes |= has_changed;
-        if (rc < 0 || !has_changed)
+        if (rc < 0 || !has_changed || (opts->until_it_opens && opens(work)))
             break;
     }
     vd_overlay_ask(work->overlay, NULL, NULL);
@@ -239,31 +247,6 @@ static int settle_leak(struct vd_group *group, struct vd_ledger *after, struct v
     return 0;
 }
 
-/* Leaks that were none before, those that a repair gave up, are part of the report as well. */
-static int add_new_leaks(struct vd_ledger *before, struct vd_ledger *after, struct vd_err *err)
-{
-    for (size_t i = 0; i < after->groups.n; i++) {
-        struct vd_group *group = after->groups.v[i];
-        struct vd_runs fresh = {0};
-        uint64_t n;
-
-        if (group->severity != VD_LEAK)
-            continue;
-        if (vd_runs_minus(&group->clusters, &before->leaked, &fresh) < 0)
-            return vd_fail_memory(err);
-        n = vd_runs_total(&fresh);
-        vd_runs_done(&fresh);
-        if (!n)
-            continue;
-        group->bytes = group->bytes / group->count * n;
-        group->count = n;
-        if (vd_group_vec_push(&before->groups, group) < 0)
-            return vd_fail_memory(err);
-        after->groups.v[i--] = after->groups.v[--after->groups.n];
-    }
-    return 0;
-}
-
 static void settle_finished(struct vd_ledger *before)
 {
     for (size_t i = 0; i < before->groups.n; i++)
@@ -288,8 +271,8 @@ int vd_work_settle(struct vd_work *work, struct vd_err *err)
         else if (settle_leak(group, work->after.ledger, err) < 0)
             return -1;
     }
-    /* What nobody could see before is part of the report as well. */
-    if (add_new_leaks(before, work->after.ledger, err) < 0 ||
+    /* What nobody could see before, and what the repair gave up, is part of the report as well. */
+    if (vd_ledger_take_leaks(before, work->after.ledger, err) < 0 ||
         vd_ledger_merge(before, work->after.ledger, err) < 0)
         return -1;
     if (work->is_unfinished)

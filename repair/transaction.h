@@ -35,9 +35,10 @@ struct vd_transaction_options {
     struct vd_plan plan;
     struct vd_budget *budget;
     const char *spill_dir; /* for overlays past their bound; NULL: memory only */
-        size_t places_kept;
+    size_t places_kept;
     bool whole_chain;
     bool deep;
+    bool until_it_opens; /* repairs no more than the driver needs to open the image: for reading it out */
 };
 
 /*

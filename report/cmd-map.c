@@ -20,18 +20,26 @@ struct map_run {
     uint64_t refs;
 };
 
-VD_VEC(map_run_vec, struct map_run)
+VD_VEC(run_vec, struct map_run)
+
+struct map_run_vec {
+    struct run_vec all;
+    bool counts; /* the format keeps counts: free space is no leak, and sharing no damage */
+};
 
 static int keep_run(void *opaque, uint64_t first, uint64_t count, enum vd_kind kind, uint64_t refs)
 {
-    return map_run_vec_push(opaque, (struct map_run){first, count, kind, refs});
+    struct map_run_vec *runs = opaque;
+
+    return run_vec_push(&runs->all, (struct map_run){first, count, kind, refs});
 }
 
-static const char *kind_text(const struct map_run *run)
+/* What nothing names is leaked, but for formats that keep counts: there it may be plainly free. */
+static const char *kind_text(const struct map_run_vec *runs, enum vd_kind kind)
 {
-    if (run->kind == VD_KIND_FREE)
+    if (kind == VD_KIND_FREE && !runs->counts)
         return "leaked";
-    return vd_kind_name(run->kind);
+    return vd_kind_name(kind);
 }
 
 /* What weighs most in a cell decides its letter; damage beats everything. */
@@ -70,19 +78,24 @@ static void draw(const struct map_run_vec *runs, uint64_t clusters)
     uint64_t cells = clusters < STRIP * STRIP_ROWS ? clusters : STRIP * STRIP_ROWS;
     size_t r = 0;
 
-    printf("\n  H header   1 L1 table   2 L2 table   # data   . leaked   ! claimed more than once\n\n");
+    puts(runs->counts
+             ? "\n  H header   1 L1 table   2 L2 table   R r refcounts   S s snapshots   B b d bitmaps   E "
+               "encryption"
+               "\n  # data   c compressed   . unused\n"
+             : "\n  H header   1 L1 table   2 L2 table   # data   . leaked   ! claimed more than once\n");
     for (uint64_t cell = 0; cell < cells; cell++) {
         uint64_t from = (uint64_t)((unsigned __int128)clusters * cell / cells),
                  to = (uint64_t)((unsigned __int128)clusters * (cell + 1) / cells), bytes[VD_KINDS_END] = {0};
         bool shared = false;
 
-        while (r < runs->n && runs->v[r].first + runs->v[r].count <= from)
+        while (r < runs->all.n && runs->all.v[r].first + runs->all.v[r].count <= from)
             r++;
-        for (size_t k = r; k < runs->n && runs->v[k].first < to; k++) {
-            uint64_t a = vd_max(from, runs->v[k].first), b = vd_min(to, runs->v[k].first + runs->v[k].count);
+        for (size_t k = r; k < runs->all.n && runs->all.v[k].first < to; k++) {
+            uint64_t a = vd_max(from, runs->all.v[k].first),
+                     b = vd_min(to, runs->all.v[k].first + runs->all.v[k].count);
 
-            bytes[runs->v[k].kind] += b - a;
-            shared |= runs->v[k].refs > 1;
+            bytes[runs->all.v[k].kind] += b - a;
+            shared |= runs->all.v[k].refs > 1 && !runs->counts;
         }
         if (cell % STRIP == 0)
             fputs("  ", stdout);
@@ -97,36 +110,34 @@ static void print_sums(const struct map_run_vec *runs, uint64_t cluster_size)
     uint64_t sums[VD_KINDS_END] = {0};
     char size[VD_TEXT_SIZE_MAX];
 
-    for (size_t i = 0; i < runs->n; i++)
-        sums[runs->v[i].kind] += runs->v[i].count;
+    for (size_t i = 0; i < runs->all.n; i++)
+        sums[runs->all.v[i].kind] += runs->all.v[i].count;
     putchar('\n');
     for (enum vd_kind k = 0; k < VD_KINDS_END; k++) {
-        struct map_run run = {.kind = k};
-
         if (sums[k])
-            printf("  %-10s %12" PRIu64 " clusters  %12s\n", kind_text(&run), sums[k],
+            printf("  %-18s %12" PRIu64 " clusters  %12s\n", kind_text(runs, k), sums[k],
                    vd_text_size(size, sums[k] * cluster_size));
     }
 }
 
 static void print_runs(const struct map_run_vec *runs, uint64_t cluster_size, bool all)
 {
-    size_t shown = all ? runs->n : vd_min(runs->n, RUNS_SHOWN);
+    size_t shown = all ? runs->all.n : vd_min(runs->all.n, RUNS_SHOWN);
     char size[VD_TEXT_SIZE_MAX];
 
-    printf("\n  %-18s %-18s %12s  %-10s %s\n", "from", "to", "", "kind", "references");
+    printf("\n  %-18s %-18s %12s  %-18s %s\n", "from", "to", "", "kind", "references");
     for (size_t i = 0; i < shown; i++) {
-        const struct map_run *run = &runs->v[i];
+        const struct map_run *run = &runs->all.v[i];
 
-        printf("  0x%-16" PRIx64 " 0x%-16" PRIx64 " %12s  %-10s %s\n", run->first * cluster_size,
+        printf("  0x%-16" PRIx64 " 0x%-16" PRIx64 " %12s  %-18s %s\n", run->first * cluster_size,
                (run->first + run->count) * cluster_size - 1, vd_text_size(size, run->count * cluster_size),
-               kind_text(run),
+               kind_text(runs, run->kind),
                run->refs > 1 ? "more than one"
                : run->refs   ? "1"
                              : "0");
     }
-    if (shown < runs->n)
-        printf("  ... %zu runs more (--verbose lists them)\n", runs->n - shown);
+    if (shown < runs->all.n)
+        printf("  ... %zu runs more (--verbose lists them)\n", runs->all.n - shown);
 }
 
 /* ---- owners */
@@ -151,7 +162,7 @@ static int tell_owner(void *opaque, uint64_t host, uint64_t bytes, int kind, uin
         json_object_set_new(o, "guest_offset", vd_json_number(guest));
         return json_array_append_new(owners->list, o);
     }
-    printf("  0x%-16" PRIx64 " %12s  %-10s", host, vd_text_size(size, bytes),
+    printf("  0x%-16" PRIx64 " %12s  %-18s", host, vd_text_size(size, bytes),
            vd_kind_name((enum vd_kind)kind));
     if (reference != UINT64_MAX)
         printf(" named at 0x%" PRIx64, reference);
@@ -177,13 +188,13 @@ static json_t *runs_json(const struct map_run_vec *runs, uint64_t cluster_size)
 {
     json_t *list = json_array();
 
-    for (size_t i = 0; i < runs->n; i++) {
-        const struct map_run *run = &runs->v[i];
+    for (size_t i = 0; i < runs->all.n; i++) {
+        const struct map_run *run = &runs->all.v[i];
         json_t *o = json_object();
 
         json_object_set_new(o, "offset", vd_json_number(run->first * cluster_size));
         json_object_set_new(o, "bytes", vd_json_number(run->count * cluster_size));
-        json_object_set_new(o, "kind", json_string(kind_text(run)));
+        json_object_set_new(o, "kind", json_string(kind_text(runs, run->kind)));
         json_object_set_new(o, "refs", vd_json_number(run->refs));
         json_array_append_new(list, o);
     }
@@ -212,7 +223,7 @@ static void print_json(const struct vd_cli *cli, const struct vd_outcome *out, c
 static int show(const struct vd_cli *cli, struct vd_outcome *out)
 {
     struct vd_check_result *result = &out->work.before;
-    struct map_run_vec runs = {0};
+    struct map_run_vec runs = {.counts = result->map && vd_usemap_counts_refs(result->map)};
     char path[4096];
 
     if (!result->map) {
@@ -221,7 +232,7 @@ static int show(const struct vd_cli *cli, struct vd_outcome *out)
         return VD_EXIT_ERROR;
     }
     if (vd_usemap_each_run(result->map, keep_run, &runs) < 0) {
-        map_run_vec_done(&runs);
+        run_vec_done(&runs.all);
         return VD_EXIT_ERROR;
     }
     if (cli->output == VD_OUTPUT_JSON) {
@@ -236,7 +247,7 @@ static int show(const struct vd_cli *cli, struct vd_outcome *out)
         if (cli->owners)
             tell_owners(out, NULL);
     }
-    map_run_vec_done(&runs);
+    run_vec_done(&runs.all);
     return 0;
 }
 

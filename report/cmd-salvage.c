@@ -116,7 +116,8 @@ int vd_cmd_salvage(struct vd_cli *cli)
             print_json(cli, &answer);
         else if (!cli->quiet)
             print_human(cli, &answer);
-        status = answer.lost ? VD_EXIT_LEFT : 0;
+        /* What is a guess is not all that there was. */
+        status = answer.lost || answer.is_guessed ? VD_EXIT_LEFT : 0;
         if (keep_list(cli, &answer, &err) < 0)
             status |= vd_cli_fail(&err);
     }

@@ -105,12 +105,21 @@ struct BlockDriverState *vd_memory_new(const char *name, const void *bytes, size
 {
     vd_auto(BlockDriverState) bs = bdrv_new(&memory_driver, name, NULL, err);
 
-    if (!bs || set_length(bs, len, err) < 0)
+    if (!bs || vd_memory_fill(bs, bytes, len, err) < 0)
         return NULL;
-    if (bytes && len)
-        memcpy(((struct memory *)bs->opaque)->bytes, bytes, len);
     bs->open_flags = BDRV_O_RDWR;
     return vd_take(&bs);
+}
+
+int vd_memory_fill(struct BlockDriverState *bs, const void *bytes, size_t len, struct vd_err *err)
+{
+    struct memory *m = bs->opaque;
+
+    if (set_length(bs, len, err) < 0)
+        return -1;
+    if (bytes && len)
+        memcpy(m->bytes, bytes, len);
+    return 0;
 }
 
 uint8_t *vd_memory_bytes(struct BlockDriverState *bs, size_t *len)

@@ -10,6 +10,9 @@
 /* An empty node; with bytes, a copy of them. NULL: no memory. */
 struct BlockDriverState *vd_memory_new(const char *name, const void *bytes, size_t len, struct vd_err *err);
 
+/* Makes these bytes all that the node holds; it keeps its room. */
+int vd_memory_fill(struct BlockDriverState *bs, const void *bytes, size_t len, struct vd_err *err);
+
 /* The node's bytes and their number; good until the next write. */
 uint8_t *vd_memory_bytes(struct BlockDriverState *bs, size_t *len);
 

@@ -8,7 +8,7 @@
 
 #include "formats/base/bytes.h"
 #include "formats/info.h"
-#include "formats/qcow2/qcow2.h"
+#include "formats/qcow2/live.h"
 
 #define F(symbol, id, severity, level, flags, message, repair, explanation)                                  \
     {id, VD_##severity, VD_LEVEL_##level, flags, message, repair, explanation},
@@ -92,6 +92,7 @@ static void qcow2_close(struct BlockDriverState *bs)
 {
     struct qcow2 *q = bs->opaque;
 
+    qcow2_live_free(q->live);
     free(q->inflated.bytes);
     free(q->backing_format);
     free(q->data_file);
@@ -103,6 +104,8 @@ static int qcow2_invalidate_cache(struct BlockDriverState *bs, struct vd_err *er
     struct qcow2 *q = bs->opaque;
 
     q->l1.n = q->l2.n = q->inflated.len = 0;
+    if (q->live)
+        qcow2_live_forget(q->live);
     return qcow2_read_header(bs, err);
 }
 
@@ -165,13 +168,21 @@ const struct BlockDriver vd_driver_qcow2 = {
     .bdrv_close = qcow2_close,
     .bdrv_co_create = qcow2_co_create,
     .bdrv_co_preadv = qcow2_co_preadv,
+    .bdrv_co_pwritev = qcow2_co_pwritev,
+    .bdrv_co_pwrite_zeroes = qcow2_co_pwrite_zeroes,
     .bdrv_co_block_status = qcow2_co_block_status,
+    .bdrv_co_truncate = qcow2_co_truncate,
+    .bdrv_co_inactivate = qcow2_co_inactivate,
+    .bdrv_co_idle = qcow2_co_idle,
     .bdrv_get_info = qcow2_get_info,
     .bdrv_get_specific_info = qcow2_get_specific_info,
     .bdrv_snapshot_list = qcow2_snapshot_list,
     .bdrv_snapshot_load_tmp = qcow2_snapshot_load_tmp,
+    .bdrv_change_backing_file = qcow2_change_backing_file,
+    .bdrv_make_empty = qcow2_make_empty,
     .bdrv_co_invalidate_cache = qcow2_invalidate_cache,
     .bdrv_co_check = qcow2_co_check,
     .bdrv_guest_ranges = qcow2_guest_ranges,
+    .bdrv_each_claim = qcow2_each_claim,
     .bdrv_find_field = qcow2_find_field,
 };

@@ -4,6 +4,7 @@
  * check as changed, and touches nothing that the finding does not name. New clusters are appended: below the
  * end of the file everything that nobody claims may be the last copy of something.
  */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -114,6 +115,62 @@ static int set_counts(struct vd_check *ck, uint64_t first, uint64_t n, uint64_t 
 int qcow2_fix_counts(struct vd_check *ck, uint64_t first, uint64_t n, uint64_t count, struct vd_err *err)
 {
     return set_counts(ck, first, n, count, VD_STAGE_TABLE, err);
+}
+
+/* A block that is patched as a whole: many counts of it change. */
+struct open_block {
+    uint64_t index; /* UINT64_MAX: none */
+    uint64_t off;
+    uint8_t *bytes; /* one cluster */
+};
+
+static int close_block(struct vd_check *ck, struct open_block *b, struct vd_err *err)
+{
+    const struct qcow2 *q = ck->bs->opaque;
+
+    if (b->index == UINT64_MAX)
+        return 0;
+    b->index = UINT64_MAX;
+    return bdrv_pwrite(ck->bs->file, (int64_t)b->off, (int64_t)q->g.cluster_size, b->bytes, VD_STAGE_TABLE,
+                       err);
+}
+
+static int open_block(struct vd_check *ck, struct open_block *b, uint64_t cluster, struct vd_err *err)
+{
+    const struct qcow2 *q = ck->bs->opaque;
+    uint64_t index = cluster / q->g.block_n;
+
+    if (b->index == index)
+        return 0;
+    if (close_block(ck, b, err) < 0 || qcow2_block_of(ck->bs, cluster, &b->off, err) < 0)
+        return -1;
+    if (!b->off)
+        return vd_fail(err, VD_ERR_REFUSED, 0, "%s: there is no refcount block for cluster 0x%" PRIx64,
+                       ck->bs->filename, cluster);
+    b->index = index;
+    return bdrv_pread_padded(ck->bs->file, (int64_t)b->off, (int64_t)q->g.cluster_size, b->bytes, err);
+}
+
+int qcow2_fix_runs(struct vd_check *ck, struct vd_runs *clusters, uint64_t count, struct vd_err *err)
+{
+    const struct qcow2 *q = ck->bs->opaque;
+    vd_auto_mem uint8_t *bytes = malloc(q->g.cluster_size);
+    struct open_block b = {.index = UINT64_MAX, .bytes = bytes};
+
+    if (!bytes)
+        return vd_fail_memory(err);
+    if (before_write(ck, err) < 0)
+        return -1;
+    vd_runs_settle(clusters);
+    for (size_t i = 0; i < clusters->n; i++)
+        for (uint64_t k = 0; k < clusters->v[i].count; k++) {
+            uint64_t cluster = clusters->v[i].first + k;
+
+            if (open_block(ck, &b, cluster, err) < 0)
+                return -1;
+            qcow2_pack_count(&q->g, bytes, cluster % q->g.block_n, count);
+        }
+    return close_block(ck, &b, err);
 }
 
 /* ---- new clusters */

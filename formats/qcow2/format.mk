@@ -1,6 +1,9 @@
 libvdcheck_a_SOURCES += \
+	formats/qcow2/alloc.c \
+	formats/qcow2/backing.c \
 	formats/qcow2/bitmap.c \
 	formats/qcow2/claim-snapshot.c \
+	formats/qcow2/claims.c \
 	formats/qcow2/create.c \
 	formats/qcow2/crypt.c \
 	formats/qcow2/driver.c \
@@ -19,6 +22,8 @@ libvdcheck_a_SOURCES += \
 	formats/qcow2/judge.c \
 	formats/qcow2/judge.h \
 	formats/qcow2/layout.h \
+	formats/qcow2/live.c \
+	formats/qcow2/live.h \
 	formats/qcow2/map.c \
 	formats/qcow2/orphan.c \
 	formats/qcow2/pass-deep.c \
@@ -32,8 +37,11 @@ libvdcheck_a_SOURCES += \
 	formats/qcow2/record.c \
 	formats/qcow2/refcount.c \
 	formats/qcow2/reftable.c \
+	formats/qcow2/resize.c \
 	formats/qcow2/rewrite-snapshot.c \
 	formats/qcow2/search-snapshot.c \
 	formats/qcow2/snapshot.c \
 	formats/qcow2/suspect.c \
-	formats/qcow2/walk.c
+	formats/qcow2/table.c \
+	formats/qcow2/walk.c \
+	formats/qcow2/write.c

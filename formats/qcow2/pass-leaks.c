@@ -12,8 +12,8 @@ struct leaks {
     struct qcow2_state *s;
     const struct qcow2_geometry *g;
     uint64_t tail; /* first cluster behind the last one that is claimed or counted by anything but a leak */
-    bool keeps_length; /* a device */
-    bool was_freed;
+    bool keeps_length;      /* a device */
+    struct vd_runs to_free; /* what the sink said FIX to */
 };
 
 static int judge_stretch(struct leaks *l, uint64_t first, uint64_t n, bool is_kept, struct vd_err *err)
@@ -26,8 +26,7 @@ static int judge_stretch(struct leaks *l, uint64_t first, uint64_t n, bool is_ke
                  .note = evidence ? "kept below level all: it may hold data that damage elsewhere lost"
                                   : NULL) == VD_LEAVE)
         return 0;
-    l->was_freed = true;
-    return qcow2_fix_counts(l->ck, first, n, 0, err);
+    return vd_runs_add(&l->to_free, first, n) < 0 ? vd_fail_memory(err) : 0;
 }
 
 static int judge_runs(struct leaks *l, const struct vd_runs *runs, bool is_kept, struct vd_err *err)
@@ -58,6 +57,9 @@ static int judge_leaked(struct leaks *l, struct vd_err *err)
         rc = judge_runs(l, &plain, false, err);
     if (rc == 0)
         rc = judge_runs(l, &kept, true, err);
+    if (rc == 0 && l->to_free.n)
+        rc = qcow2_fix_runs(l->ck, &l->to_free, 0, err);
+    vd_runs_done(&l->to_free);
     vd_runs_done(&kept);
     vd_runs_done(&plain);
     vd_runs_done(&theirs);

@@ -650,6 +650,8 @@ int qcow2_fix_fields(struct vd_check *ck, const struct qcow2_header *header, con
 int qcow2_fix_word(struct vd_check *ck, uint64_t off, uint64_t word, enum vd_stage stage, struct vd_err *err);
 /* Sets the stored counts of clusters [first, first + n) to count; the blocks have to be there. */
 int qcow2_fix_counts(struct vd_check *ck, uint64_t first, uint64_t n, uint64_t count, struct vd_err *err);
+/* The same for many clusters here and there; each block is written once. */
+int qcow2_fix_runs(struct vd_check *ck, struct vd_runs *clusters, uint64_t count, struct vd_err *err);
 /* Appends n new clusters at the end of the file, each with a stored count of 1. -1 (VD_ERR_REFUSED) on a
  * device, or where a refcount block would be needed that is not there. */
 int qcow2_append(struct vd_check *ck, uint64_t n, uint64_t *off, struct vd_err *err);
@@ -739,7 +741,7 @@ int qcow2_judge_crypt_claims(struct vd_check *ck, struct vd_err *err);
 /* Judges the header's length, the extensions, and what they say; needs no map. */
 int qcow2_judge_extensions(struct vd_check *ck, struct vd_err *err);
 
-/* ---- alloc.c, write.c, create.c: the live image */
+/* ---- write.c, resize.c, backing.c, create.c: the live image; live.h has what they share */
 
 int qcow2_co_pwritev(struct BlockDriverState *bs, int64_t offset, int64_t bytes, const void *buf,
                      enum vd_stage stage, struct vd_err *err);
@@ -747,6 +749,10 @@ int qcow2_co_pwrite_zeroes(struct BlockDriverState *bs, int64_t offset, int64_t 
                            struct vd_err *err);
 int qcow2_co_truncate(struct BlockDriverState *bs, int64_t size, struct vd_err *err);
 int qcow2_co_inactivate(struct BlockDriverState *bs, struct vd_err *err);
+int qcow2_co_idle(struct BlockDriverState *bs, int64_t quiet_ms, struct vd_err *err);
+int qcow2_make_empty(struct BlockDriverState *bs, struct vd_err *err);
+int qcow2_change_backing_file(struct BlockDriverState *bs, const char *file, const char *format,
+                              struct vd_err *err);
 int qcow2_co_create(struct BlockDriverState *file, const struct vd_create_options *opts, struct vd_err *err);
 void qcow2_live_free(struct qcow2_live *live);
 

@@ -62,8 +62,6 @@ static bool is_plausible(struct vd_check *ck, const struct qcow2_state *s)
     const struct qcow2 *q = ck->bs->opaque;
     uint64_t entries = 0, maps = 0;
 
-    if (q->g.version == 2 || q->g.cluster_bits < QCOW2_MIN_EXTENDED_BITS)
-        return true;
     for (size_t i = 0; i < s->walk.tables.n; i++)
         count_words(ck, &s->walk.tables.v[i], &entries, &maps);
     return q->g.has_extended_l2 ? maps >= entries : entries >= maps;
@@ -94,9 +92,14 @@ static bool fits(struct vd_check *scratch, struct qcow2_state *s, uint64_t *leak
         qcow2_claim_snapshots(scratch, &s->snapshots, &err) < 0 ||
         qcow2_claim_bitmaps(scratch, &s->bitmaps, &err) < 0 || qcow2_claim_crypt(scratch, &err) < 0 ||
         qcow2_walk_trees(scratch, &s->snapshots, &s->reftable, &s->walk, &err) < 0 || s->reftable.bad.n ||
-        scratch->map_is_incomplete || !is_plausible(scratch, s))
+        scratch->map_is_incomplete)
         return false;
     return qcow2_counts_fit(scratch, &s->leaked, &err) && (*leaked = vd_runs_total(&s->leaked), true);
+}
+
+static bool has_other_entries(const struct qcow2_header *a, const struct qcow2_header *b)
+{
+    return (a->incompatible_features ^ b->incompatible_features) & QCOW2_INCOMPAT_EXTENDED_L2;
 }
 
 static int try_header(struct vd_check *ck, const struct qcow2_header *header, bool *is_fit, uint64_t *leaked,
@@ -111,7 +114,8 @@ static int try_header(struct vd_check *ck, const struct qcow2_header *header, bo
         return -1;
     q->header = *header;
     q->g = qcow2_derive(header, q->g.file_size);
-    *is_fit = !breaks_a_rule(q) && fits(scratch, &s, leaked);
+    *is_fit = !breaks_a_rule(q) && fits(scratch, &s, leaked) &&
+              (!has_other_entries(header, &as_it_is) || is_plausible(scratch, &s));
     q->header = as_it_is;
     q->g = qcow2_derive(&as_it_is, q->g.file_size);
     qcow2_state_done(&s);

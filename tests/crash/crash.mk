@@ -1,1 +1,21 @@
-# crash tests
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Power cuts and kills. VDCHECK_LONG=1 takes every cut point.
+crash_tests = tests/crash/test-journal
+
+if HAVE_CHECK
+check_LIBRARIES += tests/crash/libcrash.a
+check_PROGRAMS += $(crash_tests)
+TESTS += $(crash_tests)
+endif
+
+tests_crash_libcrash_a_SOURCES = \
+	tests/crash/disk.c \
+	tests/crash/disk.h \
+	tests/crash/roll.c \
+	tests/crash/roll.h
+tests_crash_libcrash_a_CFLAGS = $(unit_cflags)
+crash_ldadd = tests/crash/libcrash.a $(sweep_ldadd)
+
+tests_crash_test_journal_SOURCES = tests/crash/test-journal.c
+tests_crash_test_journal_CFLAGS = $(unit_cflags)
+tests_crash_test_journal_LDADD = $(crash_ldadd)

@@ -733,6 +733,8 @@ START_TEST(j6_a_record_that_cannot_be_is_refused)
         "UPDATE record SET offset = 9223372036854775807 WHERE id = 2",
         "DELETE FROM meta WHERE key = 'old_length'",
         "DELETE FROM meta WHERE key = 'new_length'",
+        "DELETE FROM meta WHERE key = 'records_xxh'",
+        "DELETE FROM record WHERE id = 2",
     };
 
     struct repair r = growing("undo");
@@ -771,6 +773,8 @@ START_TEST(j6_a_state_that_cannot_be_read_is_an_error_and_not_empty)
 
     set_state(&r, VD_JOURNAL_PREPARED);
     spoil(&r, "UPDATE meta SET value = 'perhaps' WHERE key = 'state'");
+    must_fail(vd_journal_state(r.journal, &state, &err), &err, VD_ERR_FORMAT);
+    spoil(&r, "DELETE FROM meta WHERE key = 'state'");
     must_fail(vd_journal_state(r.journal, &state, &err), &err, VD_ERR_FORMAT);
     vd_journal_close(r.journal);
     /* The second page of the file is where the first table begins. */

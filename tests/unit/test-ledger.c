@@ -350,6 +350,49 @@ START_TEST(merging_takes_the_reasons_of_a_plan)
 }
 END_TEST
 
+/* A repair may leave an orphan's cluster that is then found as a plain one. */
+START_TEST(a_leaked_cluster_is_told_once_whatever_its_id)
+{
+    static const struct vd_finding_kind plain = {"x.plain", VD_LEAK, VD_LEVEL_ALL, 0, "m", "r", "e"};
+    vd_auto(vd_ledger) ours = make();
+    vd_auto(vd_ledger) theirs = make();
+    struct vd_found_args args = at_host(3 * 4096);
+    struct vd_err err = VD_ERR_INIT;
+
+    args.count = 2;
+    args.host_bytes = 2 * 4096;
+    enter(ours, &leak, args);
+    args.host = 4 * 4096;
+    enter(theirs, &plain, args);
+    must(vd_ledger_merge(ours, theirs, &err), &err);
+    ck_assert_uint_eq(ours->groups.n, 2);
+    ck_assert_uint_eq(vd_ledger_counts(ours).leaks, 3);
+    ck_assert_uint_eq(ours->groups.v[1]->bytes, 4096);
+    ck_assert(vd_runs_has_all(&ours->leaked, 3, 3));
+}
+END_TEST
+
+START_TEST(leaks_are_taken_into_the_group_that_is_theirs)
+{
+    vd_auto(vd_ledger) ours = make();
+    vd_auto(vd_ledger) theirs = make();
+    struct vd_found_args args = at_host(3 * 4096);
+    struct vd_err err = VD_ERR_INIT;
+
+    args.host_bytes = 4096;
+    enter(ours, &leak, args);
+    enter(theirs, &leak, args);
+    args.host = 9 * 4096;
+    enter(theirs, &leak, args);
+    must(vd_ledger_take_leaks(ours, theirs, &err), &err);
+    must(vd_ledger_take_leaks(ours, theirs, &err), &err);
+    ck_assert_uint_eq(ours->groups.n, 1);
+    ck_assert_uint_eq(ours->groups.v[0]->count, 2);
+    ck_assert_uint_eq(ours->groups.v[0]->places.n, 2);
+    ck_assert_uint_eq(ours->groups.v[0]->places.v[1].host, 9 * 4096);
+}
+END_TEST
+
 UNIT_TESTS("ledger", equal_findings_are_one_group, another_level_or_severity_is_another_group,
            counts_are_sums_by_severity, places_are_kept_up_to_the_bound_and_all_are_counted,
            a_place_tells_numbers_words_and_where, a_key_knows_a_place_whatever_was_found_there,
@@ -358,4 +401,5 @@ UNIT_TESTS("ledger", equal_findings_are_one_group, another_level_or_severity_is_
            leaks_and_guest_ranges_are_kept_as_sets, a_ledger_that_is_not_compared_keeps_no_keys,
            raising_joins_groups_and_loses_nothing, merging_adds_kinds_that_only_the_other_has,
            merging_the_same_again_changes_nothing, merging_takes_guest_offsets_that_were_not_known,
+           a_leaked_cluster_is_told_once_whatever_its_id, leaks_are_taken_into_the_group_that_is_theirs,
            merging_takes_the_reasons_of_a_plan)

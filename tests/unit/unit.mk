@@ -24,6 +24,7 @@ unit_tests = \
 	tests/unit/test-text \
 	tests/unit/test-throttle \
 	tests/unit/test-undofile \
+	tests/unit/test-usecount \
 	tests/unit/test-usemap
 
 tests_unit_test_block_CFLAGS = $(unit_cflags)
@@ -72,6 +73,8 @@ tests_unit_test_throttle_CFLAGS = $(unit_cflags)
 tests_unit_test_throttle_LDADD = $(unit_ldadd)
 tests_unit_test_undofile_CFLAGS = $(unit_cflags)
 tests_unit_test_undofile_LDADD = $(unit_ldadd)
+tests_unit_test_usecount_CFLAGS = $(unit_cflags)
+tests_unit_test_usecount_LDADD = $(unit_ldadd)
 tests_unit_test_usemap_CFLAGS = $(unit_cflags)
 tests_unit_test_usemap_LDADD = $(unit_ldadd)
 
