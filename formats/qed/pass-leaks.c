@@ -104,7 +104,7 @@ static int take_own(struct vd_check *taken, const struct vd_runs *all, struct vd
 static int judge_each_orphan(struct leaks *l, struct vd_check *taken, struct vd_runs *orphaned,
                              struct vd_err *err)
 {
-    int rc = vd_begin_map(taken, l->g->cluster_bits, l->g->file_end >> l->g->cluster_bits, err);
+    int rc = vd_begin_map(taken, VD_MAP_BITS, l->g->cluster_bits, l->g->file_end >> l->g->cluster_bits, err);
 
     for (size_t i = 0; rc == 0 && i < l->s->orphans.n; i++) {
         struct vd_runs all = {0}, own = {0};
