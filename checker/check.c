@@ -235,6 +235,7 @@ int vd_check_run(struct BlockDriverState *bs, const struct vd_check_options *opt
                                .budget = opts->budget,
                                .deep = opts->deep,
                                .was_changed = opts->was_changed,
+                               .data_file = opts->link ? &opts->link->data_file : NULL,
                                .kept_leaks = opts->kept_leaks,
                                .given_up = opts->given_up};
     rc = run_all(&run, err);

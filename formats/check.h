@@ -127,6 +127,13 @@ struct vd_cluster_counts {
     uint64_t total, allocated, fragmented, compressed, zero;
 };
 
+/* A file that an image names beside its backing file, looked up and not opened. */
+struct vd_named_file {
+    enum { VD_FILE_NOT_LOOKED_UP, VD_FILE_FOUND, VD_FILE_MISSING, VD_FILE_REFUSED } state;
+    uint64_t size; /* bytes; where it was found */
+    char why[256]; /* for people, where it was not */
+};
+
 struct vd_check;
 
 struct vd_sink {
@@ -160,14 +167,15 @@ struct vd_check {
     uint64_t cluster_size;     /* host bytes, once known */
     uint64_t image_end;        /* end of the highest used cluster */
     bool map_is_incomplete;    /* something could not be read or walked: nothing may be freed */
-        bool has_changed;          /* a fix changed the image: the passes are to run again */
+    bool has_changed;          /* a fix changed the image: the passes are to run again */
     bool was_changed;          /* an earlier round of this repair changed the image */
     bool deep;                 /* the data is read, too */
     unsigned flags;            /* VD_EVIDENCE, ... of all that was found so far */
     uint64_t corruptions_left; /* findings of severity corruption or error that were not answered by VD_FIX */
-    const struct vd_runs *kept_leaks; /* clusters that an earlier repair kept as evidence; NULL: none */
-    const struct vd_runs *given_up;   /* clusters that this repair gave up, and does not free; NULL: none */
-    void *driver_data;                /* the driver's, for the time of one bdrv_co_check */
+    const struct vd_named_file *data_file; /* NULL: not looked up */
+    const struct vd_runs *kept_leaks;      /* clusters that an earlier repair kept as evidence; NULL: none */
+    const struct vd_runs *given_up; /* clusters that this repair gave up, and does not free; NULL: none */
+    void *driver_data;              /* the driver's, for the time of one bdrv_co_check */
     const char
         *tree; /* findings are reached through this snapshot (its id, borrowed); NULL: the active tables */
     struct vd_where where[VD_WHERE_DEPTH];

@@ -184,6 +184,26 @@ struct BlockDriverState *vd_open_image(const char *path, const struct vd_open_op
 
 /* ---- chains */
 
+/* Where does the image's data lie, if not in the image? */
+static void look_up_data_file(struct vd_chain_link *link, const struct vd_gate *gate)
+{
+    static const int states[] = {[VD_GATE_OPEN] = VD_FILE_FOUND,
+                                 [VD_GATE_MISSING] = VD_FILE_MISSING,
+                                 [VD_GATE_REFUSED] = VD_FILE_REFUSED};
+    struct vd_named_file *file = &link->data_file;
+    vd_auto_mem char *path = NULL;
+    struct vd_err why = VD_ERR_INIT;
+    struct stat st;
+
+    if (!link->bs->data_file)
+        return;
+    file->state = states[vd_gate_find(gate, link->bs->filename, link->bs->data_file,
+                                      strlen(link->bs->data_file), &path, &why)];
+    snprintf(file->why, sizeof(file->why), "%.*s", (int)sizeof(file->why) - 1, why.story);
+    if (file->state == VD_FILE_FOUND && stat(path, &st) == 0)
+        file->size = (uint64_t)st.st_size;
+}
+
 /* Adds a file, opened but not yet counted, to the chain. */
 static int add_link(struct vd_chain_vec *chain, struct BlockDriverState *file, const struct BlockDriver *drv,
                     const struct vd_open_options *opts, struct vd_err *err)
@@ -198,6 +218,7 @@ static int add_link(struct vd_chain_vec *chain, struct BlockDriverState *file, c
     link.bs = counted ? bdrv_open_node(drv, counted, opts->flags | BDRV_O_CHECK, err) : NULL;
     if (!link.bs)
         return -1;
+    look_up_data_file(&link, &opts->gate);
     if (vd_chain_vec_push(chain, link) < 0) {
         bdrv_unref(link.bs);
         return vd_fail_memory(err);
@@ -368,6 +389,8 @@ void vd_judge_link(struct vd_check *ck, const struct vd_chain_link *link, bool w
 {
     char name[160];
 
+    if (link->data_file.state == VD_FILE_REFUSED)
+        vd_found(ck, VD_IMAGE_REFERENCE_REFUSED, .found_text = link->data_file.why);
     if (!link->bs->backing_file)
         return;
     vd_text_escape(name, sizeof(name), link->bs->backing_file, link->bs->backing_file_len);

@@ -55,6 +55,7 @@ struct vd_chain_link {
     } end;
     const struct BlockDriver *found_format; /* of the backing file, where it is not what the image declares */
     char why[256];                          /* for people; "" where nothing is wrong */
+    struct vd_named_file data_file;
 };
 
 VD_VEC(vd_chain_vec, struct vd_chain_link)

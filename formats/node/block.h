@@ -152,7 +152,9 @@ struct BlockDriverState {
     char *backing_file;               /* what the image names, as it stands there; NULL: none */
     size_t backing_file_len;          /* bytes, for the name may hold NULs */
     const char *backing_format;       /* what the image says of it; NULL: to be probed */
-    int64_t total_bytes;              /* guest bytes of a format node */
+    const char *data_file; /* the file that the image says has the guest's data; NULL: this one has it.
+                              The driver's */
+    int64_t total_bytes;   /* guest bytes of a format node */
 };
 
 enum { BDRV_CHECK_FIX_LEAKS = 1, BDRV_CHECK_FIX_ERRORS = 2 };

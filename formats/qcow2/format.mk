@@ -45,3 +45,4 @@ libvdcheck_a_SOURCES += \
 	formats/qcow2/table.c \
 	formats/qcow2/walk.c \
 	formats/qcow2/write.c
+EXTRA_DIST += formats/qcow2/README.md

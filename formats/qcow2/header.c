@@ -139,8 +139,11 @@ static int read_names(struct BlockDriverState *bs, const uint8_t *cluster, struc
     if (format && copy_text(&q->backing_format, cluster, format->off, format->len, err) < 0)
         return -1;
     bs->backing_format = q->backing_format && *q->backing_format ? q->backing_format : NULL;
+    bs->data_file = NULL;
     if (data_file && copy_text(&q->data_file, cluster, data_file->off, data_file->len, err) < 0)
         return -1;
+    if (q->g.has_data_file && q->data_file && *q->data_file)
+        bs->data_file = q->data_file;
     if (!name.off || !name.len || name.len > QCOW2_MAX_BACKING_NAME ||
         vd_span_end(name) > vd_min(q->g.cluster_size, q->g.file_size))
         return 0;
@@ -159,7 +162,7 @@ static void forget_names(struct BlockDriverState *bs)
     q->rest = (struct qcow2_rest){0};
     bs->backing_file = q->backing_format = q->data_file = NULL;
     bs->backing_file_len = 0;
-    bs->backing_format = NULL;
+    bs->backing_format = bs->data_file = NULL;
     q->ext = (struct qcow2_extensions){0};
 }
 

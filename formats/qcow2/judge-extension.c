@@ -198,6 +198,25 @@ static void judge_data_file(struct vd_check *ck)
     else if (names_itself(ck->bs, q->data_file))
         vd_found(ck, QCOW2_DATA_FILE_SELF, .host = ext->off,
                  .found_text = vd_text_escape(text, sizeof(text), q->data_file, strlen(q->data_file)));
+    else if (ck->data_file && ck->data_file->state == VD_FILE_MISSING)
+        vd_found(ck, QCOW2_DATA_FILE_MISSING, .host = ext->off, .found_text = ck->data_file->why);
+}
+
+int qcow2_judge_data_file_size(struct vd_check *ck, const struct qcow2_walk *walk)
+{
+    const struct qcow2 *q = ck->bs->opaque;
+    const struct vd_named_file *file = ck->data_file;
+    uint64_t end;
+
+    if (!file || file->state != VD_FILE_FOUND)
+        return 0;
+    end = vd_min(walk->max_guest, q->g.size);
+    if (file->size < end)
+        vd_found(ck, QCOW2_DATA_FILE_SHORT, .guest = file->size, .guest_bytes = end - file->size,
+                 .found = file->size, .expected = end);
+    else if ((q->header.autoclear_features & QCOW2_AUTOCLEAR_DATA_FILE_RAW) && file->size != q->g.size)
+        vd_found(ck, QCOW2_DATA_FILE_SIZE, .found = file->size, .expected = q->g.size);
+    return 0;
 }
 
 /* ---- encryption */

@@ -631,6 +631,9 @@ void qcow2_state_done(struct qcow2_state *s);
 /* Is it the header that is wrong? */
 int qcow2_judge_suspect(struct vd_check *ck, struct vd_err *err);
 
+/* Is the external data file, where it was looked up, long enough for what the tables say is in it? */
+int qcow2_judge_data_file_size(struct vd_check *ck, const struct qcow2_walk *walk);
+
 /* ---- judge.c: from counts of the walk to findings about L1 and L2 entries */
 
 int qcow2_judge(struct vd_check *ck, struct qcow2_walk *walk, struct vd_err *err);
