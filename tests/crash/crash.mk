@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Power cuts and kills. VDCHECK_LONG=1 takes every cut point.
-crash_tests = tests/crash/test-journal
+crash_tests = \
+	tests/crash/test-fixtures \
+	tests/crash/test-journal
 
 if HAVE_CHECK
 check_LIBRARIES += tests/crash/libcrash.a
@@ -15,6 +17,10 @@ tests_crash_libcrash_a_SOURCES = \
 	tests/crash/roll.h
 tests_crash_libcrash_a_CFLAGS = $(unit_cflags)
 crash_ldadd = tests/crash/libcrash.a $(sweep_ldadd)
+
+tests_crash_test_fixtures_SOURCES = tests/crash/test-fixtures.c
+tests_crash_test_fixtures_CFLAGS = $(unit_cflags)
+tests_crash_test_fixtures_LDADD = tests/fixture/libfixture.a $(crash_ldadd)
 
 tests_crash_test_journal_SOURCES = tests/crash/test-journal.c
 tests_crash_test_journal_CFLAGS = $(unit_cflags)
