@@ -2,7 +2,8 @@
 # Power cuts and kills. VDCHECK_LONG=1 takes every cut point.
 crash_tests = \
 	tests/crash/test-fixtures \
-	tests/crash/test-journal
+	tests/crash/test-journal \
+	tests/crash/test-live
 
 if HAVE_CHECK
 check_LIBRARIES += tests/crash/libcrash.a
@@ -25,3 +26,7 @@ tests_crash_test_fixtures_LDADD = tests/fixture/libfixture.a $(crash_ldadd)
 tests_crash_test_journal_SOURCES = tests/crash/test-journal.c
 tests_crash_test_journal_CFLAGS = $(unit_cflags)
 tests_crash_test_journal_LDADD = $(crash_ldadd)
+
+tests_crash_test_live_SOURCES = tests/crash/test-live.c
+tests_crash_test_live_CFLAGS = $(unit_cflags)
+tests_crash_test_live_LDADD = $(crash_ldadd)
