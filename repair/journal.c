@@ -453,13 +453,31 @@ static int set_extent(struct vd_journal *journal, const struct extent *extent, s
     return vd_journal_set_number(journal, "extent_xxh", extent_hash(extent), err);
 }
 
+/* What is missing reads as 0, and the hash tells it. */
 static int get_extent(struct vd_journal *journal, struct extent *extent, struct vd_err *err)
 {
-    extent->old_length = vd_journal_get_number(journal, "old_length", -1);
-    extent->new_length = vd_journal_get_number(journal, "new_length", -1);
-    extent->records_xxh = vd_journal_get_number(journal, "records_xxh", 0);
-    if (extent->old_length < 0 || extent->new_length < 0 ||
-        vd_journal_get_number(journal, "extent_xxh", 0) != extent_hash(extent))
+    static const char sql[] = "SELECT (SELECT value FROM meta WHERE key = 'old_length'),"
+                              " (SELECT value FROM meta WHERE key = 'new_length'),"
+                              " (SELECT value FROM meta WHERE key = 'records_xxh'),"
+                              " (SELECT value FROM meta WHERE key = 'extent_xxh')";
+    sqlite3_stmt *stmt = NULL;
+    int64_t hash = 0;
+    int rc = sqlite3_prepare_v2(journal->db, sql, -1, &stmt, NULL);
+
+    if (rc == SQLITE_OK)
+        rc = sqlite3_step(stmt);
+    if (rc == SQLITE_ROW) {
+        extent->old_length = sqlite3_column_int64(stmt, 0);
+        extent->new_length = sqlite3_column_int64(stmt, 1);
+        extent->records_xxh = sqlite3_column_int64(stmt, 2);
+        hash = sqlite3_column_int64(stmt, 3);
+    } else {
+        db_fail(journal, "journal", err);
+    }
+    sqlite3_finalize(stmt);
+    if (rc != SQLITE_ROW)
+        return -1;
+    if (extent->old_length < 0 || extent->new_length < 0 || hash != extent_hash(extent))
         return vd_fail(err, VD_ERR_FORMAT, 0,
                        "%s: the journal does not say soundly how long the image was and what it holds",
                        journal->path);

@@ -9,7 +9,7 @@
 #include "tests/crash/disk.h"
 
 struct crash_run {
-    struct sweep_image old, new; /* before the repair, and after all of it */
+    struct sweep_image old, new; /* before the repair, which nobody writes to, and after all of it */
     struct sweep_repair repair;
     struct vd_fault_log log; /* of the commit */
     struct sweep_random random;
@@ -19,8 +19,8 @@ struct crash_run {
 };
 
 /* Prepares and commits the repair of image, which is taken over. fault: what happens while it is worked out;
- * may be NULL. false where this level has nothing to change: the run then holds the image and the check, and
- * is to be ended as well. */
+ * may be NULL. false where this level changes nothing, or the image cannot be checked at all: run->repair.err
+ * tells it then. The run is to be ended in any case. */
 bool crash_begin(struct crash_run *run, const char *name, const struct sweep_image *image,
                  enum vd_level level, const struct vd_fault_rule *fault);
 void crash_end(struct crash_run *run);
