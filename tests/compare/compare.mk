@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Against QEMU, in both directions; skipped where qemu-img and qemu-io are missing.
-compare_tests = tests/compare/ours-reads-qemu.sh tests/compare/qemu-reads-ours.sh
+compare_tests = tests/compare/ours-reads-qemu.sh tests/compare/qemu-reads-ours.sh \
+	tests/compare/qcow2-ours-reads-qemu.sh tests/compare/qcow2-qemu-reads-ours.sh
 
 dist_check_SCRIPTS += $(compare_tests)
-EXTRA_DIST += tests/compare/functions.sh
+EXTRA_DIST += tests/compare/functions.sh tests/compare/qcow2-functions.sh
 TESTS += $(compare_tests)
