@@ -12,6 +12,9 @@ check_PROGRAMS += $(crash_tests)
 TESTS += $(crash_tests)
 endif
 
+dist_check_SCRIPTS += tests/crash/kills.sh
+TESTS += tests/crash/kills.sh
+
 tests_crash_libcrash_a_SOURCES = \
 	tests/crash/disk.c \
 	tests/crash/disk.h \
