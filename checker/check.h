@@ -27,7 +27,7 @@ struct vd_check_options {
     bool whole_chain;
     bool is_unfinished; /* an interrupted repair was found: this is the image as it will be when it is
                            finished */
-        bool deep;          /* read the data, too */
+    bool deep;          /* read the data, too */
     bool was_changed;   /* by an earlier round of this repair */
     unsigned flags;     /* VD_EVIDENCE where an earlier round of this repair found some */
     struct vd_usemap *

@@ -32,9 +32,9 @@ enum {
     VD_FREEZE = 4,
     /* The image needs something that the driver does not have: its status is `unsupported`. */
     VD_UNSUPPORTED = 8,
-        /* An orphan that waits for its reference: corruption, but none that says where else it could belong. */
+    /* An orphan that waits for its reference: corruption, but none that says where else it could belong. */
     VD_ORPHAN = 32,
-        /* A flag that a repair itself sets where it leaves corruption, to keep writers away: it is not worse. */
+    /* A flag that a repair itself sets where it leaves corruption, to keep writers away: it is not worse. */
     VD_GUARD = 64,
     /* Set by the sink, not by rows: corruption was found, in this round of a repair or an earlier one. */
     VD_SAW_CORRUPTION = 16,
