@@ -127,7 +127,7 @@ static int find_snapshot_field(struct cursor *c, uint64_t i)
         return unknown(c);
     if (take(c, ".L1", &slot))
         return find_in_l1(c, sn.l1_off, slot);
-    if (take(c, ".id", NULL) && !*c->p) {
+    if (strcmp(c->p, ".id") == 0) {
         c->bytes = 1;
         c->off = sn.entry_off + QCOW2_SNAPSHOT_BYTES + sn.extra_bytes;
         return 0;
