@@ -80,7 +80,7 @@ int qcow2_read_rest(struct qcow2 *q, const uint8_t *cluster, struct vd_err *err)
     uint64_t features = vd_get_be64(cluster + QCOW2_V2_HEADER);
     uint32_t order = vd_get_be32(cluster + 96), stated = vd_get_be32(cluster + 100);
 
-    if (q->header.version == 2)
+    if (q->g.version == 2)
         q->rest.looks_like_v3 = features && !(features & ~(uint64_t)QCOW2_INCOMPAT_KNOWN) &&
                                 order <= QCOW2_MAX_REFCOUNT_ORDER &&
                                 (stated == QCOW2_V3_HEADER || stated == QCOW2_HEADER_BYTES);

@@ -19,10 +19,19 @@
 #define VD_LAYOUT_TYPE qcow2_header
 VD_DEFINE_LAYOUT(qcow2_header, QCOW2_HEADER, QCOW2_HEADER_BYTES)
 
+/* Version 2 has no fields behind its 72 bytes. A version that is not known is told by them. */
+static bool is_version_2(const struct qcow2_header *h)
+{
+    bool has_fields =
+        h->header_length >= QCOW2_V3_HEADER && h->refcount_order <= QCOW2_MAX_REFCOUNT_ORDER;
+
+    return h->version == 2 || (h->version != 3 && !has_fields);
+}
+
 void qcow2_decode_header(const uint8_t *bytes, struct qcow2_header *h)
 {
     vd_decode(&qcow2_header_layout, bytes, h);
-    if (h->version == 2) {
+    if (is_version_2(h)) {
         h->incompatible_features = h->compatible_features = h->autoclear_features = 0;
         h->refcount_order = QCOW2_DEFAULT_REFCOUNT_ORDER;
         h->header_length = QCOW2_V2_HEADER;
@@ -45,7 +54,8 @@ static uint64_t entries_in_file(const struct qcow2_geometry *g, uint64_t off, ui
 
 struct qcow2_geometry qcow2_derive(const struct qcow2_header *h, uint64_t file_size)
 {
-    struct qcow2_geometry g = {.file_size = file_size, .version = h->version, .size = h->size};
+    struct qcow2_geometry g = {
+        .file_size = file_size, .version = is_version_2(h) ? 2 : 3, .size = h->size};
 
     if (!is_cluster_bits(h->cluster_bits))
         return g;
@@ -166,7 +176,7 @@ static void forget_names(struct BlockDriverState *bs)
     q->ext = (struct qcow2_extensions){0};
 }
 
-/* A header whose version is damaged is read as version 3, which has all fields. */
+/* What a damaged version was is told by the fields of version 3, so these must be there. */
 static bool has_whole_header(const uint8_t *bytes, uint64_t size)
 {
     return size >= QCOW2_V3_HEADER || (size >= QCOW2_V2_HEADER && vd_get_be32(bytes + 4) == 2);
@@ -258,7 +268,7 @@ static bool cluster_bits_are_invalid(const struct qcow2 *q)
 
 static bool length_is_short(const struct qcow2 *q)
 {
-    return q->header.version != 2 && q->header.header_length < QCOW2_V3_HEADER;
+    return q->g.version != 2 && q->header.header_length < QCOW2_V3_HEADER;
 }
 
 static bool length_is_large(const struct qcow2 *q)
@@ -273,7 +283,7 @@ static bool length_is_unaligned(const struct qcow2 *q)
 
 static bool length_is_suspect(const struct qcow2 *q)
 {
-    return q->g.is_usable && q->header.version != 2 && !length_is_short(q) && !length_is_large(q) &&
+    return q->g.is_usable && q->g.version != 2 && !length_is_short(q) && !length_is_large(q) &&
            !length_is_unaligned(q) && !q->ext.n && q->rest.fits_by_extension &&
            q->rest.fitting_length != q->header.header_length;
 }

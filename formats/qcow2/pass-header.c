@@ -34,7 +34,7 @@ static int plan_header(struct BlockDriverState *bs, enum qcow2_finding finding, 
         fixed->magic = QCOW2_MAGIC;
         return 0;
     case QCOW2_HEADER_VERSION:
-        fixed->version = 3;
+        fixed->version = q->g.version;
         return 0;
     case QCOW2_HEADER_LENGTH_SHORT:
     case QCOW2_HEADER_LENGTH_LARGE:

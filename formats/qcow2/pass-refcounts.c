@@ -202,6 +202,24 @@ static int judge_rules(struct counts *c, struct vd_err *err)
     return 0;
 }
 
+/* What leads to no block at all is a refcount table only where nothing else lies. */
+static int judge_unproven_table(struct counts *c, struct vd_err *err)
+{
+    struct qcow2_reftable *t = &c->s->reftable;
+    enum vd_level level = c->ck->map_is_incomplete ? VD_LEVEL_NONE : VD_LEVEL_SAFE;
+    bool is_taken = false;
+
+    for (uint64_t at = t->span.off; at < vd_span_end(t->span); at += c->q->g.cluster_size)
+        is_taken |= vd_refs_at(c->ck, at).count != 0;
+    if (!is_taken || t->is_unreadable)
+        return qcow2_claim_reftable(c->ck, t, err);
+    t->is_lost = true;
+    if (vd_found(c->ck, QCOW2_REFTABLE_OVERLAP, .host = 48, .found = c->q->g.reftable_off, .level = level) ==
+        VD_FIX)
+        return qcow2_fix_rebuild_all(c->ck, has_evidence(c->ck), err);
+    return 0;
+}
+
 /* The header's size makes the table run into something else. */
 static int judge_size(struct counts *c, struct vd_err *err)
 {
@@ -303,6 +321,8 @@ static int judge_structures(struct counts *c, struct vd_err *err)
     const struct qcow2_reftable *t = &c->s->reftable;
 
     if (judge_rules(c, err) < 0)
+        return -1;
+    if (!t->is_lost && t->proves_nothing && judge_unproven_table(c, err) < 0)
         return -1;
     if (t->is_lost || c->ck->has_changed)
         return 0;

@@ -132,7 +132,7 @@ static int guard(struct vd_check *ck, struct vd_err *err)
     const struct qcow2 *q = ck->bs->opaque;
     struct qcow2_header guarded = q->header;
 
-    if (!ck->was_changed || !ck->corruptions_left || q->header.version == 2 || qcow2_has_corrupt_bit(q))
+    if (!ck->was_changed || !ck->corruptions_left || q->g.version == 2 || qcow2_has_corrupt_bit(q))
         return 0;
     guarded.incompatible_features |= QCOW2_INCOMPAT_CORRUPT;
     return qcow2_fix_fields(ck, &guarded, "incompatible_features", "incompatible_features", VD_STAGE_FLAG,

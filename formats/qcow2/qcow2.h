@@ -562,10 +562,14 @@ struct qcow2_reftable {
     bool is_lost;     /* there is no table that could be used: all counts are to be written anew */
     bool is_cut;      /* the header's size runs into something that is no table */
     bool is_unreadable;
+    bool proves_nothing; /* no entry leads to a block */
+    struct vd_span span; /* what of it is looked at */
 };
 
-/* Reads the refcount table and claims it, but not its blocks. */
+/* Reads the refcount table and claims it, but not its blocks. One that proves nothing is claimed when it is
+ * known what else lies there. */
 int qcow2_walk_reftable(struct vd_check *ck, struct qcow2_reftable *table, struct vd_err *err);
+int qcow2_claim_reftable(struct vd_check *ck, const struct qcow2_reftable *table, struct vd_err *err);
 
 /* Claims the blocks, once other metadata is claimed; is_table tells whether an L2 table rightly lies there.
  */

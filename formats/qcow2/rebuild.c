@@ -26,8 +26,10 @@ static uint64_t count_for(const struct rebuild *r, uint64_t cluster, bool *is_us
 
     if (cluster < r->known) {
         count = vd_refs_at(r->ck, cluster << q->g.cluster_bits).count;
-        if (!count && r->keep_unclaimed)
+        if (!count && r->keep_unclaimed) {
             count = 1;
+            vd_gave_up(r->ck, (struct vd_span){cluster << q->g.cluster_bits, q->g.cluster_size});
+        }
     } else if (cluster < r->end) {
         count = 1;
     }

@@ -147,26 +147,25 @@ static bool is_lost(const struct qcow2 *q)
     return false;
 }
 
+int qcow2_claim_reftable(struct vd_check *ck, const struct qcow2_reftable *t, struct vd_err *err)
+{
+    return vd_claim(ck, VD_KIND_REFCOUNT_TABLE, t->span, 48, NULL, err);
+}
+
 int qcow2_walk_reftable(struct vd_check *ck, struct qcow2_reftable *t, struct vd_err *err)
 {
     const struct qcow2 *q = ck->bs->opaque;
     const struct qcow2_geometry *g = &q->g;
-    uint64_t shared = 0, bytes;
 
     t->is_lost = is_lost(q);
     if (t->is_lost)
         return 0;
     if (read_table(ck, t, err) < 0)
         return -1;
-    bytes = vd_min(vd_align_up_sat(8 * t->sound_n, g->cluster_size), g->file_end - g->reftable_off);
-    if (vd_claim(ck, VD_KIND_REFCOUNT_TABLE, (struct vd_span){g->reftable_off, bytes}, 48, &shared, err) < 0)
-        return -1;
-    if (shared) {
-        vd_found(ck, QCOW2_REFTABLE_OVERLAP, .host = 48, .found = g->reftable_off);
-        t->is_lost = true;
-        t->blocks.n = t->bad.n = 0;
-    }
-    return 0;
+    t->span = (struct vd_span){g->reftable_off, vd_min(vd_align_up_sat(8 * t->sound_n, g->cluster_size),
+                                                       g->file_end - g->reftable_off)};
+    t->proves_nothing = !t->blocks.n;
+    return t->proves_nothing ? 0 : qcow2_claim_reftable(ck, t, err);
 }
 
 bool qcow2_has_block_in(const struct qcow2_reftable *t, struct vd_span span)

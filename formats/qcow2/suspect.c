@@ -149,7 +149,7 @@ static int try_all(struct vd_check *ck, struct other *other, struct vd_err *err)
             return -1;
     }
     h = q->header;
-    if (h.version == 2)
+    if (q->g.version == 2)
         return 0;
     for (uint32_t order = 0; order <= QCOW2_MAX_REFCOUNT_ORDER; order++) {
         h.refcount_order = order;
@@ -179,7 +179,8 @@ int qcow2_judge_suspect(struct vd_check *ck, struct vd_err *err)
     if (other.n != 1)
         return 0;
     field = vd_layout_find(&qcow2_header_layout, other.field);
-    if (vd_found(ck, other.finding, .host = field->offset, .found = vd_field_get(field, &q->header),
+    if (vd_found(ck, other.finding, .host = field->offset, .guest = 0, .guest_bytes = q->g.size,
+                 .found = vd_field_get(field, &q->header),
                  .expected = vd_field_get(field, &other.header)) == VD_FIX)
         return qcow2_fix_fields(ck, &other.header, other.field, other.field, VD_STAGE_ROOT, err);
     return 0;
