@@ -265,9 +265,9 @@ static int judge_count(const struct judge *j, struct vd_err *err)
         return qcow2_judge_snapshot_count(j->ck, QCOW2_SNAP_COUNT_TOO_LARGE, s->list.n, level, err);
     if (!s->is_cut || !s->table_off)
         return 0;
-    return qcow2_judge_snapshot_count(j->ck,
-                                      s->is_too_large ? QCOW2_SNAP_TABLE_TOO_LARGE : QCOW2_SNAP_COUNT_HIGH,
-                                      s->list.n, s->is_too_large ? VD_LEVEL_ALL : level, err);
+    /* A table beyond 64 MiB, which QEMU refuses, ends where the bound is. */
+    return qcow2_judge_snapshot_count(j->ck, QCOW2_SNAP_COUNT_HIGH, s->list.n,
+                                      s->is_too_large ? VD_LEVEL_ALL : level, err);
 }
 
 static struct judge judge_of(struct vd_check *ck, const struct qcow2_snapshots *s)
