@@ -22,8 +22,7 @@ VD_DEFINE_LAYOUT(qcow2_header, QCOW2_HEADER, QCOW2_HEADER_BYTES)
 /* Version 2 has no fields behind its 72 bytes. A version that is not known is told by them. */
 static bool is_version_2(const struct qcow2_header *h)
 {
-    bool has_fields =
-        h->header_length >= QCOW2_V3_HEADER && h->refcount_order <= QCOW2_MAX_REFCOUNT_ORDER;
+    bool has_fields = h->header_length >= QCOW2_V3_HEADER && h->refcount_order <= QCOW2_MAX_REFCOUNT_ORDER;
 
     return h->version == 2 || (h->version != 3 && !has_fields);
 }
@@ -54,8 +53,7 @@ static uint64_t entries_in_file(const struct qcow2_geometry *g, uint64_t off, ui
 
 struct qcow2_geometry qcow2_derive(const struct qcow2_header *h, uint64_t file_size)
 {
-    struct qcow2_geometry g = {
-        .file_size = file_size, .version = is_version_2(h) ? 2 : 3, .size = h->size};
+    struct qcow2_geometry g = {.file_size = file_size, .version = is_version_2(h) ? 2 : 3, .size = h->size};
 
     if (!is_cluster_bits(h->cluster_bits))
         return g;
