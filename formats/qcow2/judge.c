@@ -422,7 +422,7 @@ static int judge_oddities(struct judge *j, struct vd_err *err)
     for (size_t i = 0; i < j->walk->tables.n; i++) {
         const struct qcow2_table *t = &j->walk->tables.v[i];
 
-        if (!(t->trees & 1))
+        if (!(t->trees & 1) || qcow2_is_mass_damage(t->bad, t->used))
             continue;
         VD_AT(j->ck, "L1", t->slot);
         if (qcow2_guest(j->g, t->slot, 0) >= j->g->size)

@@ -20,6 +20,7 @@ struct search {
     struct vd_runs targets; /* of all orphans so far */
     uint64_t targets_n;
     uint64_t bytes_read;
+    bool has_snapshots;
     uint64_t *word; /* QCOW2_WINDOW */
 };
 
@@ -51,6 +52,9 @@ static bool words_fit(struct search *s, struct qcow2_orphan *orphan, uint64_t fi
         orphan->last = first + i;
         if (e.type == QCOW2_UNALLOCATED || e.type == QCOW2_ZERO_PLAIN)
             continue;
+        /* Without snapshots every cluster has one owner, and its entry says so. */
+        if (e.type != QCOW2_PACKED && !e.is_copied && !s->has_snapshots)
+            return false;
         if (e.host == orphan->off || !is_unclaimed(s, &e))
             return false;
         orphan->targets++;
@@ -116,7 +120,8 @@ int qcow2_find_orphans(struct vd_check *ck, struct vd_runs *leaked, struct qcow2
 {
     const struct qcow2 *q = ck->bs->opaque;
     vd_auto_mem uint64_t *word = malloc(QCOW2_WINDOW * sizeof(*word));
-    struct search s = {.ck = ck, .q = q, .g = &q->g, .out = out, .word = word};
+    struct search s = {
+        .ck = ck, .q = q, .g = &q->g, .out = out, .has_snapshots = q->header.nb_snapshots != 0, .word = word};
     int rc = 0;
 
     *out = (struct qcow2_orphans){.is_complete = true, .was_searched = true};
