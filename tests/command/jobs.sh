@@ -54,6 +54,12 @@ for ((k = 0; k < 10; k++)); do
     cp before/i1.qed twice.qed
     rm -f twice.qed.*
     vd -j 2 --repair twice.qed twice.qed
+    # Of two that take the locks at once both may give way; never do both repair.
+    if [ "$status" -eq 64 ]; then
+        cmp -s before/i1.qed twice.qed || fail "nobody repaired it, and it has changed"
+        [ -z "$(ls twice.qed.* 2>/dev/null)" ] || fail "files: $(ls twice.qed.*)"
+        continue
+    fi
     [ "$status" -eq 1 ] || [ "$status" -eq 65 ] || fail "status $status of an image named twice"
     [ "$(ls twice.qed.*)" = twice.qed.vdcheck-undo ] || fail "files: $(ls twice.qed.*)"
     vd twice.qed
