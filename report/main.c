@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 #include <zlib.h>
+#include <zstd.h>
 
 #include "checker/cancel.h"
 #include "formats/base/text.h"
@@ -161,9 +162,9 @@ static int print_help(const struct vd_cli *cli)
 
 static int print_version(void)
 {
-    printf("vdcheck %s\nSQLite %s, zlib %s, xxHash %u.%u.%u, jansson %s\n", PACKAGE_VERSION,
-           sqlite3_libversion(), zlibVersion(), XXH_versionNumber() / 10000, XXH_versionNumber() / 100 % 100,
-           XXH_versionNumber() % 100, JANSSON_VERSION);
+    printf("vdcheck %s\nSQLite %s, zlib %s, zstd %s, xxHash %u.%u.%u, jansson %s\n", PACKAGE_VERSION,
+           sqlite3_libversion(), zlibVersion(), ZSTD_versionString(), XXH_versionNumber() / 10000,
+           XXH_versionNumber() / 100 % 100, XXH_versionNumber() % 100, JANSSON_VERSION);
     return 0;
 }
 

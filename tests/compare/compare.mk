@@ -2,11 +2,15 @@
 # Against QEMU, in both directions; skipped where qemu-img and qemu-io are missing.
 compare_tests = \
 	tests/compare/ours-reads-qemu.sh \
+	tests/compare/qcow2-metadata.sh \
+	tests/compare/qcow2-ours-reads-qemu.sh \
+	tests/compare/qcow2-qemu-reads-ours.sh \
 	tests/compare/qemu-reads-ours.sh \
 	tests/compare/verdicts.sh
 
 dist_check_SCRIPTS += $(compare_tests)
 EXTRA_DIST += \
 	tests/compare/functions.sh \
+	tests/compare/qcow2-functions.sh \
 	tests/compare/verdicts.txt
 TESTS += $(compare_tests)

@@ -3,7 +3,8 @@
 crash_tests = \
 	tests/crash/test-fixtures \
 	tests/crash/test-journal \
-	tests/crash/test-live
+	tests/crash/test-live \
+	tests/crash/test-qcow2-live
 
 if HAVE_CHECK
 check_LIBRARIES += tests/crash/libcrash.a
@@ -33,3 +34,10 @@ tests_crash_test_journal_LDADD = $(crash_ldadd)
 tests_crash_test_live_SOURCES = tests/crash/test-live.c
 tests_crash_test_live_CFLAGS = $(unit_cflags)
 tests_crash_test_live_LDADD = $(crash_ldadd)
+
+tests_crash_test_qcow2_live_SOURCES = \
+	tests/crash/census.c \
+	tests/crash/census.h \
+	tests/crash/test-qcow2-live.c
+tests_crash_test_qcow2_live_CFLAGS = $(unit_cflags)
+tests_crash_test_qcow2_live_LDADD = $(crash_ldadd)

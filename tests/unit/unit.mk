@@ -16,6 +16,8 @@ unit_tests = \
 	tests/unit/test-lock \
 	tests/unit/test-overlay \
 	tests/unit/test-plan \
+	tests/unit/test-qcow2-entry \
+	tests/unit/test-qcow2-refcount \
 	tests/unit/test-qed-entry \
 	tests/unit/test-qed-header \
 	tests/unit/test-runs \
@@ -57,6 +59,10 @@ tests_unit_test_overlay_CFLAGS = $(unit_cflags)
 tests_unit_test_overlay_LDADD = $(unit_ldadd)
 tests_unit_test_plan_CFLAGS = $(unit_cflags)
 tests_unit_test_plan_LDADD = $(unit_ldadd)
+tests_unit_test_qcow2_entry_CFLAGS = $(unit_cflags)
+tests_unit_test_qcow2_entry_LDADD = $(unit_ldadd)
+tests_unit_test_qcow2_refcount_CFLAGS = $(unit_cflags)
+tests_unit_test_qcow2_refcount_LDADD = $(unit_ldadd)
 tests_unit_test_qed_entry_CFLAGS = $(unit_cflags)
 tests_unit_test_qed_entry_LDADD = $(unit_ldadd)
 tests_unit_test_qed_header_CFLAGS = $(unit_cflags)

@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Writing the guest's data. A range is cut into runs of clusters that are written alike:
+ *
+ *     in place    the entry's own cluster holds data there: nothing but the data is written
+ *     reuse       the entry's own cluster is there, but not what it holds: data, flush, entry
+ *     fresh       no cluster, one shared with a snapshot, or a compressed one: a new cluster, then as above
+ *
+ * What a run does not overwrite of its clusters (of its subclusters, where L2 entries are extended) is filled
+ * with what the guest read there before. A write that fails freezes the image: what the tables say is then
+ * still true of the disk.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "formats/qcow2/live.h"
+
+enum { ALL_SUBCLUSTERS = -1 };
+
+/* ---- before a write */
+
+int qcow2_begin_write(struct BlockDriverState *bs, struct vd_err *err)
+{
+    const struct qcow2 *q = bs->opaque;
+
+    if (!(bs->open_flags & BDRV_O_RDWR))
+        return vd_fail(err, VD_ERR_IO, EROFS, "%s: opened read-only", bs->filename);
+    if (q->header.crypt_method)
+        return vd_fail(err, VD_ERR_UNSUPPORTED, ENOTSUP, "%s: the guest's data is encrypted", bs->filename);
+    if (q->g.has_data_file)
+        return vd_fail(err, VD_ERR_UNSUPPORTED, ENOTSUP, "%s: the guest's data lies in an external data file",
+                       bs->filename);
+    if (q->live && q->live->is_frozen)
+        return vd_fail(err, VD_ERR_IO, EIO, "%s: a write failed before; nothing more is written",
+                       bs->filename);
+    return qcow2_live_load(bs, err) < 0 ? qcow2_freeze(bs) : 0;
+}
+
+int qcow2_freeze(struct BlockDriverState *bs)
+{
+    struct qcow2 *q = bs->opaque;
+
+    if (q->live)
+        q->live->is_frozen = true;
+    q->l1.n = q->l2.n = q->inflated.len = 0;
+    return -1;
+}
+
+int qcow2_prepare_header(struct BlockDriverState *bs, bool changes_tables, struct vd_err *err)
+{
+    struct qcow2 *q = bs->opaque;
+    struct qcow2_header h = q->header;
+    bool is_lazy = h.compatible_features & QCOW2_COMPAT_LAZY_REFCOUNTS;
+
+    /* Bitmaps do not follow what is written here, and what unknown bits stand for does not either. */
+    h.autoclear_features = 0;
+    if (changes_tables && is_lazy)
+        h.incompatible_features |= QCOW2_INCOMPAT_DIRTY;
+    if (h.autoclear_features == q->header.autoclear_features &&
+        h.incompatible_features == q->header.incompatible_features)
+        return 0;
+    q->live->dirty_is_ours |= h.incompatible_features != q->header.incompatible_features;
+    if (qcow2_write_fields(bs, &h, "incompatible_features", "autoclear_features", VD_STAGE_FLAG, err) < 0)
+        return -1;
+    return bdrv_flush(bs->file, err);
+}
+
+static int may_write(struct BlockDriverState *bs, int64_t offset, int64_t bytes, struct vd_err *err)
+{
+    if (offset > bs->total_bytes || bytes > bs->total_bytes - offset)
+        return vd_fail(err, VD_ERR_IO, ENOSPC,
+                       "%s: %" PRId64 " bytes at 0x%" PRIx64 " reach past the end of the disk", bs->filename,
+                       bytes, (uint64_t)offset);
+    return qcow2_begin_write(bs, err);
+}
+
+/* ---- runs */
+
+enum how { IN_PLACE, REUSE, FRESH };
+
+/* Guest bytes that are written alike, all in one L2 table. */
+struct run {
+    uint64_t guest, bytes;
+    enum how how;
+    uint64_t host; /* of the first cluster; the others follow it */
+    uint64_t n;    /* clusters */
+    struct qcow2_entry *old;
+};
+
+static uint64_t run_start(const struct qcow2_geometry *g, const struct run *run)
+{
+    return vd_align_down(run->guest, g->cluster_size);
+}
+
+/* The subclusters of cluster k that a range touches, as bits; a cluster without subclusters is all of them.
+ */
+static uint32_t touched(const struct qcow2_geometry *g, uint64_t cluster_guest, uint64_t guest,
+                        uint64_t bytes)
+{
+    uint64_t size = g->cluster_size / QCOW2_SUBCLUSTERS,
+             from = guest > cluster_guest ? (guest - cluster_guest) / size : 0,
+             to = vd_min(vd_div_up(guest + bytes - cluster_guest, size), QCOW2_SUBCLUSTERS);
+
+    if (!g->has_extended_l2)
+        return (uint32_t)ALL_SUBCLUSTERS;
+    return (uint32_t)((((uint64_t)1 << to) - 1) & ~(((uint64_t)1 << from) - 1));
+}
+
+/* Which subclusters hold data of their own in the entry's cluster? */
+static uint32_t holds_data(const struct qcow2_geometry *g, const struct qcow2_entry *e)
+{
+    if (e->type == QCOW2_PACKED)
+        return (uint32_t)ALL_SUBCLUSTERS;
+    if (e->type != QCOW2_NORMAL)
+        return 0;
+    return g->has_extended_l2 ? (uint32_t)e->bitmap : (uint32_t)ALL_SUBCLUSTERS;
+}
+
+static enum how how_to_write(const struct qcow2_geometry *g, const struct qcow2_entry *e,
+                             uint32_t subclusters)
+{
+    if (e->type == QCOW2_PACKED || !e->host || !e->is_copied)
+        return FRESH;
+    return subclusters & ~holds_data(g, e) ? REUSE : IN_PLACE;
+}
+
+/* Looks at the entries from guest on, as long as they are written alike. The caller frees run->old. */
+static int find_run(struct BlockDriverState *bs, uint64_t guest, uint64_t bytes, struct run *run,
+                    struct vd_err *err)
+{
+    const struct qcow2 *q = bs->opaque;
+    const struct qcow2_geometry *g = &q->g;
+    uint64_t start = vd_align_down(guest, g->cluster_size), table_off, index, most;
+
+    most = vd_min(vd_div_up(guest + bytes - start, g->cluster_size),
+                  g->table_n - ((guest & (qcow2_slot_bytes(g) - 1)) >> g->cluster_bits));
+    *run = (struct run){.guest = guest, .old = malloc(most * sizeof(*run->old))};
+    if (!run->old)
+        return vd_fail_memory(err);
+    for (uint64_t at = start; run->n < most; at += g->cluster_size, run->n++) {
+        struct qcow2_entry *e = &run->old[run->n];
+        enum how how;
+
+        if (qcow2_lookup_sound(bs, at, e, &table_off, &index, err) < 0)
+            return -1;
+        how = how_to_write(g, e, touched(g, at, guest, bytes));
+        if (run->n && (how != run->how || (how != FRESH && e->host != run->host + at - start)))
+            break;
+        run->how = how;
+        if (!run->n)
+            run->host = e->host;
+    }
+    run->bytes = vd_min(bytes, start + run->n * g->cluster_size - guest);
+    return 0;
+}
+
+/* A run that needs new clusters gets as many as lie in a row. */
+static int allocate_run(struct BlockDriverState *bs, struct run *run, struct vd_err *err)
+{
+    const struct qcow2 *q = bs->opaque;
+
+    if (run->how != FRESH)
+        return qcow2_check_owned(bs, run->host, run->n, false, err);
+    if (qcow2_allocate(bs, 1, run->n, &run->host, &run->n, err) < 0)
+        return -1;
+    run->bytes = vd_min(run->bytes, run_start(&q->g, run) + (run->n << q->g.cluster_bits) - run->guest);
+    return 0;
+}
+
+/* ---- the data */
+
+/* Subclusters of cluster k of the run that must hold data when it is written. */
+static uint32_t to_fill(const struct qcow2_geometry *g, const struct run *run, uint64_t k)
+{
+    uint32_t now = touched(g, run_start(g, run) + (k << g->cluster_bits), run->guest, run->bytes),
+             before = holds_data(g, &run->old[k]);
+
+    return run->how == FRESH ? now | before : now & ~before;
+}
+
+/* Where the bytes to be filled in before the data begin, and those behind it end; guest offsets. */
+static uint64_t fill_from(const struct qcow2_geometry *g, const struct run *run)
+{
+    uint32_t bits = to_fill(g, run, 0);
+    uint64_t at = run_start(g, run);
+
+    if (bits && g->has_extended_l2)
+        at += (uint64_t)__builtin_ctz(bits) * (g->cluster_size / QCOW2_SUBCLUSTERS);
+    return bits ? vd_min(at, run->guest) : run->guest;
+}
+
+static uint64_t fill_to(const struct qcow2_geometry *g, const struct run *run)
+{
+    uint32_t bits = to_fill(g, run, run->n - 1);
+    uint64_t end = run_start(g, run) + (run->n << g->cluster_bits);
+
+    if (bits && g->has_extended_l2)
+        end -= (uint64_t)__builtin_clz(bits) * (g->cluster_size / QCOW2_SUBCLUSTERS);
+    return bits ? vd_max(end, run->guest + run->bytes) : run->guest + run->bytes;
+}
+
+/* Guest bytes as they read now, into the run's clusters; at most a cluster of them. */
+static int fill(struct BlockDriverState *bs, const struct run *run, uint64_t guest, uint64_t end,
+                struct vd_err *err)
+{
+    const struct qcow2 *q = bs->opaque;
+    vd_auto_mem uint8_t *bytes = NULL;
+
+    if (guest >= end)
+        return 0;
+    bytes = malloc(end - guest);
+    if (!bytes)
+        return vd_fail_memory(err);
+    if (qcow2_co_preadv(bs, (int64_t)guest, (int64_t)(end - guest), bytes, err) < 0)
+        return -1;
+    return bdrv_pwrite(bs->file, (int64_t)(run->host + guest - run_start(&q->g, run)), (int64_t)(end - guest),
+                       bytes, VD_STAGE_NEW, err);
+}
+
+static int write_data(struct BlockDriverState *bs, const struct run *run, const uint8_t *buf,
+                      struct vd_err *err)
+{
+    const struct qcow2 *q = bs->opaque;
+    const struct qcow2_geometry *g = &q->g;
+    uint64_t host = run->host + run->guest - run_start(g, run), end = run->guest + run->bytes;
+
+    if (run->how != IN_PLACE && (fill(bs, run, fill_from(g, run), run->guest, err) < 0 ||
+                                 fill(bs, run, end, fill_to(g, run), err) < 0))
+        return -1;
+    return bdrv_pwrite(bs->file, (int64_t)host, (int64_t)run->bytes, buf, VD_STAGE_NEW, err);
+}
+
+/* ---- the entries */
+
+static struct qcow2_words new_words(const struct qcow2_geometry *g, const struct run *run, uint64_t k)
+{
+    const struct qcow2_entry *old = &run->old[k];
+    uint32_t data = holds_data(g, old) |
+                    touched(g, run_start(g, run) + (k << g->cluster_bits), run->guest, run->bytes),
+             zero = old->type == QCOW2_PACKED ? 0 : (uint32_t)(old->bitmap >> 32) & ~data;
+
+    return (struct qcow2_words){
+        .word = QCOW2_COPIED | (run->host + (k << g->cluster_bits)),
+        .bitmap = g->has_extended_l2 ? (uint64_t)zero << 32 | data : 0,
+    };
+}
+
+static int link_run(struct BlockDriverState *bs, const struct run *run, struct vd_err *err)
+{
+    const struct qcow2 *q = bs->opaque;
+    vd_auto_mem struct qcow2_words *words = malloc(run->n * sizeof(*words));
+
+    if (!words)
+        return vd_fail_memory(err);
+    for (uint64_t k = 0; k < run->n; k++)
+        words[k] = new_words(&q->g, run, k);
+    if (qcow2_publish(bs, run_start(&q->g, run), run->n, words, err) < 0)
+        return -1;
+    for (uint64_t k = 0; run->how == FRESH && k < run->n; k++)
+        if (qcow2_release_entry(bs, &run->old[k], err) < 0)
+            return -1;
+    return 0;
+}
+
+static int write_run(struct BlockDriverState *bs, struct run *run, const uint8_t *buf, struct vd_err *err)
+{
+    if (qcow2_prepare_header(bs, run->how != IN_PLACE, err) < 0 || allocate_run(bs, run, err) < 0 ||
+        write_data(bs, run, buf, err) < 0)
+        return -1;
+    return run->how == IN_PLACE ? 0 : link_run(bs, run, err);
+}
+
+/* Writes as much of the range as can be done in one go. */
+static int write_some(struct BlockDriverState *bs, uint64_t guest, uint64_t bytes, const uint8_t *buf,
+                      uint64_t *done, struct vd_err *err)
+{
+    struct run run;
+    int rc = find_run(bs, guest, bytes, &run, err);
+
+    if (rc == 0)
+        rc = write_run(bs, &run, buf, err);
+    *done = run.bytes;
+    free(run.old);
+    return rc;
+}
+
+int qcow2_co_pwritev(struct BlockDriverState *bs, int64_t offset, int64_t bytes, const void *buf,
+                     enum vd_stage stage, struct vd_err *err)
+{
+    const uint8_t *p = buf;
+
+    (void)stage;
+    if (may_write(bs, offset, bytes, err) < 0)
+        return -1;
+    while (bytes > 0) {
+        uint64_t done = 0;
+
+        if (write_some(bs, (uint64_t)offset, (uint64_t)bytes, p, &done, err) < 0)
+            return qcow2_freeze(bs);
+        p += done;
+        offset += (int64_t)done;
+        bytes -= (int64_t)done;
+    }
+    return 0;
+}
+
+/* ---- zeroes */
+
+/* What one entry can say to be zero: a cluster, or a subcluster. */
+static uint64_t zero_unit(const struct qcow2_geometry *g)
+{
+    return g->has_extended_l2 ? g->cluster_size / QCOW2_SUBCLUSTERS : g->cluster_size;
+}
+
+/* The entry with these subclusters zero. Its cluster is kept: what it holds does not matter any more. */
+static struct qcow2_words zero_words(const struct qcow2_geometry *g, const struct qcow2_entry *e,
+                                     uint32_t zero)
+{
+    struct qcow2_words words = {e->host && e->is_copied ? QCOW2_COPIED | e->host : e->host, e->bitmap};
+
+    if (e->type == QCOW2_PACKED)
+        words = (struct qcow2_words){0, 0};
+    if (g->has_extended_l2)
+        words.bitmap = (words.bitmap & ~(uint64_t)zero) | (uint64_t)zero << 32;
+    else
+        words.word |= QCOW2_ZERO;
+    return words;
+}
+
+static bool is_zero_already(const struct qcow2_geometry *g, const struct qcow2_entry *e, uint32_t zero)
+{
+    if (g->has_extended_l2)
+        return e->type != QCOW2_PACKED && (zero & ~(uint32_t)(e->bitmap >> 32)) == 0;
+    return e->type == QCOW2_ZERO_PLAIN || e->type == QCOW2_ZERO_ALLOCATED;
+}
+
+/* Entries of one table that are to say zero. */
+struct zeroing {
+    uint64_t guest; /* of the first cluster */
+    uint64_t n;
+    bool has_changes;
+    struct qcow2_words *words;
+    struct qcow2_entry *old;
+};
+
+/* Collects the entries that [guest, guest + bytes) touches; part of a compressed cluster ends the run. */
+static int find_zeroing(struct BlockDriverState *bs, uint64_t guest, uint64_t bytes, struct zeroing *z,
+                        struct vd_err *err)
+{
+    const struct qcow2 *q = bs->opaque;
+    const struct qcow2_geometry *g = &q->g;
+    uint64_t table_off, index, start = vd_align_down(guest, g->cluster_size),
+                               most = vd_div_up(guest + bytes - start, g->cluster_size);
+
+    *z = (struct zeroing){
+        .guest = start, .words = malloc(most * sizeof(*z->words)), .old = malloc(most * sizeof(*z->old))};
+    if (!z->words || !z->old)
+        return vd_fail_memory(err);
+    for (uint64_t at = start; z->n < most; at += g->cluster_size, z->n++) {
+        uint32_t zero = touched(g, at, guest, bytes);
+        struct qcow2_entry *e = &z->old[z->n];
+
+        if (qcow2_lookup_sound(bs, at, e, &table_off, &index, err) < 0)
+            return -1;
+        if (e->type == QCOW2_PACKED && zero != (uint32_t)ALL_SUBCLUSTERS)
+            return 0;
+        z->words[z->n] = zero_words(g, e, zero);
+        /* Without a table and a backing file all is zero as it is. */
+        z->has_changes |= !is_zero_already(g, e, zero) && (table_off || bs->backing_file);
+    }
+    return 0;
+}
+
+static int publish_zeroing(struct BlockDriverState *bs, const struct zeroing *z, struct vd_err *err)
+{
+    if (!z->n || !z->has_changes)
+        return 0;
+    if (qcow2_prepare_header(bs, true, err) < 0 || qcow2_publish(bs, z->guest, z->n, z->words, err) < 0)
+        return -1;
+    for (uint64_t k = 0; k < z->n; k++)
+        if (z->old[k].type == QCOW2_PACKED && qcow2_release_entry(bs, &z->old[k], err) < 0)
+            return -1;
+    return 0;
+}
+
+/* Whole units, as far as one L2 table goes. 0 bytes are done where the first needs its data written. */
+static int zero_entries(struct BlockDriverState *bs, uint64_t guest, uint64_t bytes, uint64_t *done,
+                        struct vd_err *err)
+{
+    const struct qcow2 *q = bs->opaque;
+    const struct qcow2_geometry *g = &q->g;
+    struct zeroing z;
+    int rc;
+
+    bytes = vd_min(bytes, qcow2_slot_bytes(g) - (guest & (qcow2_slot_bytes(g) - 1)));
+    rc = find_zeroing(bs, guest, bytes, &z, err);
+    if (rc == 0)
+        rc = publish_zeroing(bs, &z, err);
+    *done = z.n ? vd_min(bytes, z.guest + (z.n << g->cluster_bits) - guest) : 0;
+    free(z.words);
+    free(z.old);
+    return rc;
+}
+
+/* Zeroes as data, for at most a cluster, where it does not read as zero already. */
+static int zero_data(struct BlockDriverState *bs, uint64_t guest, uint64_t bytes, struct vd_err *err)
+{
+    vd_auto_mem uint8_t *zeroes = calloc(1, bytes);
+    int64_t n = 0, map;
+
+    if (!zeroes)
+        return vd_fail_memory(err);
+    while (bytes > 0) {
+        int status = qcow2_co_block_status(bs, (int64_t)guest, (int64_t)bytes, &n, &map, err);
+        uint64_t done = (uint64_t)n;
+
+        if (status < 0)
+            return -1;
+        if (!(status & BDRV_BLOCK_ZERO) && write_some(bs, guest, done, zeroes, &done, err) < 0)
+            return -1;
+        guest += done;
+        bytes -= done;
+    }
+    return 0;
+}
+
+int qcow2_zero_range(struct BlockDriverState *bs, uint64_t guest, uint64_t bytes, struct vd_err *err)
+{
+    const struct qcow2 *q = bs->opaque;
+    const struct qcow2_geometry *g = &q->g;
+    uint64_t unit = zero_unit(g);
+
+    while (bytes > 0) {
+        /* What lies behind the end of the disk belongs to nobody. */
+        bool to_end = guest + bytes == (uint64_t)bs->total_bytes;
+        uint64_t whole = to_end ? vd_align_up_sat(bytes, unit) : vd_align_down(bytes, unit), done = 0;
+
+        if (g->version > 2 && vd_is_aligned(guest, unit) && whole &&
+            zero_entries(bs, guest, whole, &done, err) < 0)
+            return -1;
+        if (!done) {
+            done = vd_min(bytes, g->cluster_size - (guest & (g->cluster_size - 1)));
+            if (g->version > 2 && !vd_is_aligned(guest, unit))
+                done = vd_min(bytes, unit - (guest & (unit - 1)));
+            if (zero_data(bs, guest, done, err) < 0)
+                return -1;
+        }
+        done = vd_min(done, bytes);
+        guest += done;
+        bytes -= done;
+    }
+    return 0;
+}
+
+int qcow2_co_pwrite_zeroes(struct BlockDriverState *bs, int64_t offset, int64_t bytes, enum vd_stage stage,
+                           struct vd_err *err)
+{
+    (void)stage;
+    if (may_write(bs, offset, bytes, err) < 0)
+        return -1;
+    return qcow2_zero_range(bs, (uint64_t)offset, (uint64_t)bytes, err) < 0 ? qcow2_freeze(bs) : 0;
+}
+
+/* ---- a clean close */
+
+/* All that was released is given up, and then the dirty bit is cleared, where it is ours. */
+static int settle(struct BlockDriverState *bs, struct vd_err *err)
+{
+    struct qcow2 *q = bs->opaque;
+    struct qcow2_header h = q->header;
+    bool clears;
+
+    if (!q->live || !q->live->is_loaded || q->live->is_frozen)
+        return 0;
+    if (qcow2_live_flush(bs, err) < 0 || bdrv_flush(bs->file, err) < 0)
+        return qcow2_freeze(bs);
+    clears = q->live->dirty_is_ours;
+    h.incompatible_features &= ~(uint64_t)QCOW2_INCOMPAT_DIRTY;
+    if (clears && (qcow2_write_fields(bs, &h, "incompatible_features", "incompatible_features", VD_STAGE_FLAG,
+                                      err) < 0 ||
+                   bdrv_flush(bs->file, err) < 0))
+        return qcow2_freeze(bs);
+    q->live->dirty_is_ours = false;
+    return 0;
+}
+
+int qcow2_co_inactivate(struct BlockDriverState *bs, struct vd_err *err)
+{
+    return bs->open_flags & BDRV_O_RDWR ? settle(bs, err) : 0;
+}
+
+/* What was written to just now will soon be written to again. */
+enum { QUIET_MS = 5000 };
+
+int qcow2_co_idle(struct BlockDriverState *bs, int64_t quiet_ms, struct vd_err *err)
+{
+    return quiet_ms >= QUIET_MS ? settle(bs, err) : 0;
+}
