@@ -156,6 +156,24 @@ static int verify(struct vd_work *work, const struct vd_transaction_options *opt
     return rc;
 }
 
+/* A leak that goes although no round freed it went to an owner: a table that was put back, say. */
+static int mark_byproducts(struct vd_ledger *before, struct vd_ledger *seen, struct vd_err *err)
+{
+    vd_runs_settle(&seen->leaked);
+    for (size_t i = 0; i < before->groups.n; i++) {
+        struct vd_group *group = before->groups.v[i];
+        struct vd_runs unseen = {0};
+
+        if (group->severity != VD_LEAK || !group->clusters.n)
+            continue;
+        if (vd_runs_minus(&group->clusters, &seen->leaked, &unseen) < 0)
+            return vd_fail_memory(err);
+        group->is_byproduct = vd_runs_total(&unseen) == vd_runs_total(&group->clusters);
+        vd_runs_done(&unseen);
+    }
+    return 0;
+}
+
 int vd_work_prepare(struct vd_work *work, const struct vd_transaction_options *opts, struct vd_err *err)
 {
     struct vd_plan plan = opts->plan;
@@ -180,7 +198,7 @@ int vd_work_prepare(struct vd_work *work, const struct vd_transaction_options *o
         return vd_ledger_merge(work->before.ledger, seen, err);
     if (check(work, work->overlay, opts, NULL, &plan, NULL, &work->after, err) < 0)
         return -1;
-    if (verify(work, opts, seen, err) < 0)
+    if (verify(work, opts, seen, err) < 0 || mark_byproducts(work->before.ledger, seen, err) < 0)
         return -1;
     return vd_ledger_merge(work->before.ledger, seen, err);
 }

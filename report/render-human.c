@@ -186,7 +186,7 @@ static void say_fate(FILE *f, const struct vd_image_report *r, const struct vd_g
 {
     bool all = group->fixed == group->count;
 
-    if (r->level && group->fixed && group->level > r->level)
+    if (r->level && group->fixed && (group->level > r->level || group->is_byproduct))
         fprintf(f, "      %s: %" PRIu64 " of %" PRIu64 ", as a result of the other repairs\n",
                 r->dry_run ? "would be gone" : "gone", group->fixed, group->count);
     else if (r->level && group->fixed && !r->dry_run)
