@@ -268,10 +268,17 @@ int qcow2_fix_clone_cluster(struct vd_check *ck, uint64_t entry_off, uint64_t wo
                             struct vd_err *err)
 {
     const struct qcow2 *q = ck->bs->opaque;
-    uint64_t copy, flags = word & ~(QCOW2_OFFSET_MASK | QCOW2_COPIED);
+    uint64_t copy, flags = word & ~(QCOW2_OFFSET_MASK | QCOW2_COPIED), from = word & QCOW2_OFFSET_MASK;
+    int64_t bytes = (int64_t)q->g.cluster_size;
+    bool is_hole = bdrv_is_hole(ck->bs->file, (int64_t)from, bytes);
+    vd_auto_mem uint8_t *buf = malloc((size_t)bytes);
 
-    if (qcow2_append(ck, 1, &copy, err) < 0 ||
-        copy_bytes(ck, word & QCOW2_OFFSET_MASK, copy, q->g.cluster_size, err) < 0)
+    if (!buf)
+        return vd_fail_memory(err);
+    /* Read first: where the guest has a refcount block, to count the copy changes it. */
+    if (bdrv_pread_padded(ck->bs->file, (int64_t)from, bytes, buf, err) < 0 ||
+        qcow2_append(ck, 1, &copy, err) < 0 ||
+        (!is_hole && bdrv_pwrite(ck->bs->file, (int64_t)copy, bytes, buf, VD_STAGE_NEW, err) < 0))
         return -1;
     if (weight > 1 && qcow2_fix_counts(ck, copy >> q->g.cluster_bits, 1, weight, err) < 0)
         return -1;
