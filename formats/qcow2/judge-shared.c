@@ -114,6 +114,16 @@ static enum vd_level level_of(const struct group *grp, const struct reference *r
     return is_consistent(grp) ? VD_LEVEL_ALL : VD_LEVEL_SAFE;
 }
 
+/* The first reference is the only one that is left, and says so. */
+static int own_alone(struct group *grp, struct vd_err *err)
+{
+    const struct reference *owner = &grp->ref[0];
+
+    if (grp->is_meta || owner->is_packed || !(owner->trees & 1) || (owner->word & QCOW2_COPIED))
+        return 0;
+    return qcow2_fix_word(grp->j->ck, owner->off, owner->word | QCOW2_COPIED, VD_STAGE_TABLE, err);
+}
+
 static int clone(struct group *grp, const struct reference *ref, struct vd_err *err)
 {
     struct judge *j = grp->j;
@@ -126,7 +136,9 @@ static int clone(struct group *grp, const struct reference *ref, struct vd_err *
     if (!fits)
         return 0;
     grp->stored = grp->claims.count;
-    return qcow2_fix_counts(j->ck, ref->cluster >> j->g->cluster_bits, 1, grp->stored, err);
+    if (qcow2_fix_counts(j->ck, ref->cluster >> j->g->cluster_bits, 1, grp->stored, err) < 0)
+        return -1;
+    return grp->stored == 1 ? own_alone(grp, err) : 0;
 }
 
 static int judge_reference(struct group *grp, const struct reference *ref, struct vd_err *err)
@@ -149,7 +161,10 @@ static int judge_reference(struct group *grp, const struct reference *ref, struc
 static int judge_group(struct judge *j, const struct reference *ref, size_t n, struct vd_err *err)
 {
     struct group grp = {.j = j, .ref = ref, .n = n, .claims = vd_refs_at(j->ck, ref->cluster)};
+    const struct qcow2_table *t = qcow2_find_table(j->walk, ref->cluster);
 
+    if (t && t->is_foreign)
+        return 0;
     if (qcow2_read_counts(j->ck->bs, ref->cluster >> j->g->cluster_bits, 1, &grp.stored, err) < 0)
         return -1;
     grp.is_meta = !vd_kind_is_data(vd_kind_at(j->ck, ref->cluster, NULL));

@@ -33,16 +33,43 @@ static const struct qcow2_orphan *proven_orphan(const struct judge *j, const str
     return &o->list.v[0];
 }
 
+/* The orphan in whose middle a misaligned entry, and no other one, strays: its low bits alone are wrong. */
+static const struct qcow2_orphan *masked_orphan(const struct judge *j, const struct qcow2_bad_slot *bad)
+{
+    const struct qcow2_orphans *o = &j->s->orphans;
+    const struct qcow2_orphan *found = NULL;
+    uint64_t off = vd_align_down(bad->word & QCOW2_OFFSET_MASK, j->g->cluster_size);
+
+    if (bad->tree || bad->why != QCOW2_L1_ENTRY_MISALIGNED || !o->are_distinct || j->ck->map_is_incomplete ||
+        qcow2_is_mass_damage(j->lost_slots, j->walk->used_slots))
+        return NULL;
+    for (size_t i = 0; i < o->list.n; i++)
+        if (o->list.v[i].off == off && qcow2_guest(j->g, bad->slot, o->list.v[i].last) < j->g->size)
+            found = &o->list.v[i];
+    for (size_t i = 0; found && i < j->walk->bad_slots.n; i++) {
+        const struct qcow2_bad_slot *other = &j->walk->bad_slots.v[i];
+
+        if (other != bad && is_lost_slot(other) &&
+            vd_align_down(other->word & QCOW2_OFFSET_MASK, j->g->cluster_size) == off)
+            return NULL;
+    }
+    return found;
+}
+
 /* The word that a repair writes into a bad slot; false where there is none. */
 static bool fixed_slot(struct judge *j, const struct qcow2_bad_slot *bad, uint64_t *word,
                        enum vd_level *level)
 {
-    const struct qcow2_orphan *orphan = is_lost_slot(bad) ? proven_orphan(j, bad) : NULL;
+    const struct qcow2_orphan *orphan = masked_orphan(j, bad);
 
+    if (!orphan && is_lost_slot(bad))
+        orphan = proven_orphan(j, bad);
     *level = j->ck->bs->drv->findings[bad->why].level;
     if (orphan) {
         *word = orphan->off | QCOW2_COPIED;
-        *level = VD_LEVEL_SAFE;
+        /* Through an entry that leads to something else the guest can read, and reads what is not its own. */
+        if (bad->why != QCOW2_L1_ENTRY_OVERLAP)
+            *level = VD_LEVEL_SAFE;
         return true;
     }
     switch ((int)bad->why) {
@@ -64,13 +91,17 @@ static int judge_slot(struct judge *j, const struct qcow2_bad_slot *bad, struct 
     uint64_t guest = (uint64_t)bad->slot << j->g->l1_shift, word = 0, bytes = qcow2_slot_bytes(j->g);
     enum vd_level level;
     bool has_fix = fixed_slot(j, bad, &word, &level), is_odd = bad->why == QCOW2_L1_ENTRY_RESERVED;
+    const struct qcow2_table *owner =
+        bad->why == QCOW2_L1_ENTRY_SHARED ? qcow2_find_table(j->walk, bad->word & QCOW2_OFFSET_MASK) : NULL;
 
     name_tree(j, bad->tree);
     VD_AT(j->ck, "L1", bad->slot);
     if (vd_found(j->ck, bad->why, .host = bad->ref_off, .guest = guest,
                  .guest_bytes =
                      is_odd || bad->why == QCOW2_L1_ENTRY_PARTIAL ? 0 : on_disk(j, bad->tree, guest, bytes),
-                 .found = bad->word, .expected = has_fix ? word : VD_NOWHERE, .level = level) == VD_LEAVE)
+                 .found = bad->word, .expected = has_fix ? word : VD_NOWHERE, .level = level,
+                 .other_guest = owner ? qcow2_guest(j->g, owner->slot, 0) : VD_NOWHERE,
+                 .other_host = owner ? owner->ref_off : VD_NOWHERE) == VD_LEAVE)
         return 0;
     if (bad->why == QCOW2_L1_ENTRY_PARTIAL)
         return qcow2_fix_extend(j->ck, j->g->file_end, err);
@@ -176,6 +207,8 @@ static int fixed_entry(struct judge *j, const struct place *p, unsigned fault, u
                        uint64_t *bitmap, enum vd_level *level, struct vd_err *err)
 {
     bool has_backing = j->ck->bs->backing_file;
+    const struct vd_named_file *file = j->ck->data_file;
+    uint64_t guest = qcow2_guest(j->g, p->table->slot, p->i);
     size_t used;
 
     *word = p->word;
@@ -226,6 +259,11 @@ static int fixed_entry(struct judge *j, const struct place *p, unsigned fault, u
     case QCOW2_F_SUB_NO_OFFSET:
         *bitmap = (p->bitmap | p->bitmap << 32) & ~(uint64_t)UINT32_MAX;
         return 0;
+    case QCOW2_F_DATA_FILE_OFFSET:
+        *word = (p->word & ~QCOW2_OFFSET_MASK) | guest;
+        if (!file || file->state != VD_FILE_FOUND || file->size <= guest)
+            *level = VD_LEVEL_NONE;
+        return 0;
     case QCOW2_F_DATA_FILE_COPIED:
         *word |= QCOW2_COPIED;
         return 0;
@@ -262,9 +300,10 @@ static int judge_fault(struct judge *j, const struct place *p, size_t row, struc
                                     ? on_disk(j, first_tree(p->table->trees), guest, j->g->cluster_size)
                                     : 0,
                  .found = is_bitmap ? p->bitmap : p->word,
-                 .expected = is_bitmap         ? bitmap
-                             : word != p->word ? word
-                                               : VD_NOWHERE,
+                 .expected = level == VD_LEVEL_NONE ? VD_NOWHERE
+                             : is_bitmap            ? bitmap
+                             : word != p->word      ? word
+                                                    : VD_NOWHERE,
                  .level = level) == VD_LEAVE)
         return 0;
     if (rows[row].fault == QCOW2_F_PARTIAL_TAIL)
@@ -338,7 +377,7 @@ static int judge_tables(struct judge *j, struct vd_err *err)
         const struct qcow2_table *t = &j->walk->tables.v[i];
         bool is_garbage = qcow2_is_mass_damage(t->bad, t->used);
 
-        if (!t->faults)
+        if (!t->faults || t->is_foreign)
             continue;
         name_tree(j, first_tree(t->trees));
         VD_AT(j->ck, "L1", t->slot);

@@ -125,7 +125,8 @@ static int judge_slack(struct deep *d, const struct extent *x, const struct vd_i
     return 0;
 }
 
-static int judge_extent(struct deep *d, const struct extent *x, uint64_t *end, uint64_t *owner,
+/* *end: where the streams before this one end, and *owner the one that does. */
+static int judge_extent(struct deep *d, const struct extent *x, uint64_t *end, const struct extent **owner,
                         struct vd_err *err)
 {
     struct vd_inflated result = {0};
@@ -147,17 +148,18 @@ static int judge_extent(struct deep *d, const struct extent *x, uint64_t *end, u
     if (x->host < *end)
         vd_found(d->j.ck, QCOW2_L2_COMPRESSED_OVERLAP, .host = x->off, .guest = x->guest,
                  .guest_bytes = on_disk(&d->j, first_tree(x->trees), x->guest, d->j.g->cluster_size),
-                 .found = x->host, .other_host = *owner);
+                 .found = x->word, .other_guest = (*owner)->guest, .other_host = (*owner)->off);
     if (stop > *end) {
         *end = stop;
-        *owner = x->off;
+        *owner = x;
     }
     return 0;
 }
 
 static int judge_extents(struct deep *d, struct vd_err *err)
 {
-    uint64_t end = 0, owner = VD_NOWHERE;
+    const struct extent *owner = NULL;
+    uint64_t end = 0;
 
     for (size_t i = 0; i < d->extents.n; i++) {
         const struct extent *x = &d->extents.v[i];

@@ -102,6 +102,8 @@ static bool may_be_proven(const struct leaks *l)
            !l->ck->kept_leaks && !l->s->snapshots.list.n;
 }
 
+/* An empty slot can be read: as zeroes, or as the backing file. To put a table there changes what the guest
+ * reads. */
 static int judge_orphan(struct leaks *l, const struct qcow2_orphan *orphan, struct vd_err *err)
 {
     int64_t slot = -1;
@@ -116,7 +118,7 @@ static int judge_orphan(struct leaks *l, const struct qcow2_orphan *orphan, stru
                                          : vd_min(qcow2_slot_bytes(l->g),
                                                   l->g->size - qcow2_guest(l->g, (uint64_t)slot, 0)),
                  .expected = slot < 0 ? VD_NOWHERE : ref,
-                 .level = slot < 0 ? VD_LEVEL_NONE : VD_LEVEL_SAFE) == VD_FIX)
+                 .level = slot < 0 ? VD_LEVEL_NONE : VD_LEVEL_ALL) == VD_FIX)
         return qcow2_fix_word(l->ck, ref, orphan->off | QCOW2_COPIED, VD_STAGE_ROOT, err);
     return 0;
 }
@@ -162,8 +164,9 @@ static int judge_tail(struct leaks *l, struct vd_err *err)
 {
     uint64_t end = vd_max(l->tail, 1) << l->g->cluster_bits;
 
+    /* While corruption is left it may be what that has lost. */
     if (l->keeps_length || l->g->file_size <= end || l->s->leaked.n || l->ck->has_changed ||
-        l->s->reftable.is_lost || l->ck->map_is_incomplete)
+        l->s->reftable.is_lost || l->ck->map_is_incomplete || l->ck->corruptions_left)
         return 0;
     if (vd_found(l->ck, QCOW2_TAIL_FREE, .host = end, .host_bytes = l->g->file_size - end) == VD_FIX)
         return qcow2_fix_cut(l->ck, end, err);

@@ -477,6 +477,7 @@ struct qcow2_table {
     unsigned faults;  /* of all entries, QCOW2_F_ */
     bool is_unreadable;
     bool has_beyond; /* entries behind the end of the guest's disk */
+    bool is_foreign; /* somebody's data: the L1 entry is what is wrong */
 };
 
 VD_VEC(qcow2_table_vec, struct qcow2_table)
@@ -521,6 +522,8 @@ struct qcow2_tree {
  * read is reported; all else is for the judges. */
 int qcow2_walk_trees(struct vd_check *ck, const struct qcow2_snapshots *snapshots,
                      struct qcow2_reftable *reftable, struct qcow2_walk *walk, struct vd_err *err);
+/* The table at a host offset, or NULL. */
+const struct qcow2_table *qcow2_find_table(const struct qcow2_walk *walk, uint64_t off);
 void qcow2_walk_done(struct qcow2_walk *walk);
 
 /* Is this garbage rather than a table (rule of mass damage)? */

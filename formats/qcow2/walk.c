@@ -91,15 +91,22 @@ static int take_l1_word(struct l1_scan *scan, uint32_t slot, uint64_t word, stru
     return reference_vec_push(&w->refs, ref) < 0 ? vd_fail_memory(err) : 0;
 }
 
+/* Guest bytes of a range that are on the active disk; a snapshot's VM state lies behind its own. */
+static uint64_t on_disk(const struct walker *w, bool is_active, uint64_t guest, uint64_t bytes)
+{
+    return !is_active || guest >= w->g->size ? 0 : vd_min(bytes, w->g->size - guest);
+}
+
 static int on_l1_piece(void *opaque, const struct vd_scan_piece *piece, struct vd_err *err)
 {
     struct l1_scan *scan = opaque;
+    uint64_t guest = (piece->at / 8) << scan->w->g->l1_shift;
 
     if (piece->why) {
         vd_found(scan->w->ck, QCOW2_L1_TABLE_UNREADABLE, .host = piece->table->span.off + piece->at,
-                 .host_bytes = piece->len, .found_text = piece->why->story,
-                 .guest = (piece->at / 8) << scan->w->g->l1_shift,
-                 .guest_bytes = (uint64_t)(piece->len / 8) << scan->w->g->l1_shift);
+                 .host_bytes = piece->len, .found_text = piece->why->story, .guest = guest,
+                 .guest_bytes = on_disk(scan->w, !scan->tree->number, guest,
+                                        (uint64_t)(piece->len / 8) << scan->w->g->l1_shift));
         return 0;
     }
     for (uint32_t i = 0; piece->bytes && i < piece->len / 8; i++) {
@@ -136,9 +143,11 @@ static int scan_trees(struct walker *w, const struct qcow2_snapshots *snapshots,
         const struct qcow2_snapshot *s = &snapshots->list.v[i];
         struct qcow2_tree tree = {s->l1_off, s->l1_n, (uint32_t)i + 1};
 
+        w->ck->tree = s->id;
         if (s->l1_is_sound && scan_l1(w, &tree, err) < 0)
             return -1;
     }
+    w->ck->tree = NULL;
     return 0;
 }
 
@@ -160,6 +169,11 @@ static uint64_t tree_bit(uint32_t tree)
     return (uint64_t)1 << vd_min(tree, LAST_TREE_BIT);
 }
 
+static uint64_t word_of(const struct reference *ref)
+{
+    return ref->off | (ref->is_copied ? QCOW2_COPIED : 0);
+}
+
 /* References [from, to) name one table. At which slots do they count? */
 static int settle_table(struct walker *w, size_t from, size_t to, struct vd_err *err)
 {
@@ -179,7 +193,7 @@ static int settle_table(struct walker *w, size_t from, size_t to, struct vd_err 
             table.weight++;
         if (r[i].slot == table.slot)
             table.trees |= tree_bit(r[i].tree);
-        else if (note_bad_slot(w->walk, &r[i], r[i].off, QCOW2_L1_ENTRY_SHARED, err) < 0)
+        else if (note_bad_slot(w->walk, &r[i], word_of(&r[i]), QCOW2_L1_ENTRY_SHARED, err) < 0)
             return -1;
     }
     for (size_t i = from; i < to; i++)
@@ -253,7 +267,7 @@ static int settle_tables(struct walker *w, struct qcow2_reftable *reftable, stru
             continue;
         }
         for (size_t n = i; n < k; n++)
-            if (note_bad_slot(w->walk, &refs->v[n], refs->v[n].off, QCOW2_L1_ENTRY_OVERLAP, err) < 0)
+            if (note_bad_slot(w->walk, &refs->v[n], word_of(&refs->v[n]), QCOW2_L1_ENTRY_OVERLAP, err) < 0)
                 return -1;
     }
     for (size_t i = 0; i < w->walk->tables.n; i++) {
@@ -387,6 +401,19 @@ static int count_words(struct walker *w, struct qcow2_table *t, const uint64_t *
     return 0;
 }
 
+static void tell_unreadable(struct walker *w, struct qcow2_table *t, struct vd_span part,
+                            const struct vd_err *why)
+{
+    uint64_t guest = qcow2_guest(w->g, t->slot, (part.off - t->off) / w->g->entry_bytes);
+
+    t->is_unreadable = true;
+    VD_AT(w->ck, "L1", t->slot);
+    vd_found(w->ck, QCOW2_L2_UNREADABLE, .host = part.off, .host_bytes = part.len, .found_text = why->story,
+             .guest = guest,
+             .guest_bytes =
+                 on_disk(w, t->trees & 1, guest, part.len / w->g->entry_bytes << w->g->cluster_bits));
+}
+
 static int on_l2_piece(void *opaque, const struct vd_scan_piece *piece, struct vd_err *err)
 {
     struct walker *w = opaque;
@@ -394,11 +421,7 @@ static int on_l2_piece(void *opaque, const struct vd_scan_piece *piece, struct v
     uint64_t first = piece->at / w->g->entry_bytes, n = piece->len / w->g->entry_bytes;
 
     if (piece->why) {
-        t->is_unreadable = true;
-        VD_AT(w->ck, "L1", t->slot);
-        vd_found(w->ck, QCOW2_L2_UNREADABLE, .host = piece->table->span.off + piece->at,
-                 .host_bytes = piece->len, .found_text = piece->why->story,
-                 .guest = qcow2_guest(w->g, t->slot, first), .guest_bytes = n << w->g->cluster_bits);
+        tell_unreadable(w, t, (struct vd_span){t->off + piece->at, piece->len}, piece->why);
         return 0;
     }
     if (!piece->bytes)
@@ -435,10 +458,7 @@ static int read_window(struct group *grp, size_t k, uint64_t first, uint64_t n, 
 
     memset(&grp->words[k * SIDE_BY_SIDE], 0, n * sizeof(*grp->words));
     if (bdrv_pread_padded(w->ck->bs->file, (int64_t)at, (int64_t)bytes, grp->raw, &why) < 0) {
-        t->is_unreadable = true;
-        VD_AT(w->ck, "L1", t->slot);
-        vd_found(w->ck, QCOW2_L2_UNREADABLE, .host = at, .host_bytes = bytes, .found_text = why.story,
-                 .guest = qcow2_guest(w->g, t->slot, first), .guest_bytes = n << w->g->cluster_bits);
+        tell_unreadable(w, t, (struct vd_span){at, bytes}, &why);
         return 0;
     }
     return gather_words(w, t, grp->raw, first, n, &grp->words[k * SIDE_BY_SIDE], err);
@@ -562,6 +582,39 @@ static int walk_l2(struct walker *w, struct vd_err *err)
     return vd_scan(w->ck->bs->file, list, alone, w->ck->budget, on_l2_piece, w, err);
 }
 
+/* What parses as no table, and an L2 entry names as its data, is data: a wrong L1 entry leads there. */
+static int find_foreign(struct walker *w, struct vd_err *err)
+{
+    for (size_t i = 0; i < w->walk->tables.n; i++) {
+        struct qcow2_table *t = &w->walk->tables.v[i];
+        struct reference ref = {t->off, t->ref_off, t->slot, (uint32_t)__builtin_ctzll(t->trees), false};
+        uint64_t word;
+
+        if (!qcow2_is_mass_damage(t->bad, t->used) || vd_refs_at(w->ck, t->off).count <= t->weight)
+            continue;
+        t->is_foreign = true;
+        if (qcow2_read_words(w->ck->bs, t->ref_off, 0, 1, &word, err) < 0 ||
+            note_bad_slot(w->walk, &ref, word, QCOW2_L1_ENTRY_OVERLAP, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int by_table_offset(const void *a, const void *b)
+{
+    const struct qcow2_table *x = a, *y = b;
+
+    return (x->off > y->off) - (x->off < y->off);
+}
+
+const struct qcow2_table *qcow2_find_table(const struct qcow2_walk *walk, uint64_t off)
+{
+    struct qcow2_table key = {.off = off};
+
+    return walk->tables.n ? bsearch(&key, walk->tables.v, walk->tables.n, sizeof(key), by_table_offset)
+                          : NULL;
+}
+
 int qcow2_walk_trees(struct vd_check *ck, const struct qcow2_snapshots *snapshots,
                      struct qcow2_reftable *reftable, struct qcow2_walk *walk, struct vd_err *err)
 {
@@ -580,6 +633,8 @@ int qcow2_walk_trees(struct vd_check *ck, const struct qcow2_snapshots *snapshot
         rc = settle_tables(&w, reftable, err);
     if (rc == 0)
         rc = walk_l2(&w, err);
+    if (rc == 0)
+        rc = find_foreign(&w, err);
     vd_budget_give(ck->budget, w.refs.n * sizeof(*w.refs.v));
     reference_vec_done(&w.refs);
     free(w.words);
