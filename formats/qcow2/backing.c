@@ -61,10 +61,13 @@ static int put_extensions(struct BlockDriverState *bs, struct rewrite *rw, const
                           bs->filename);
 }
 
-/* Directly behind the extensions, or, where the old name is in the way, behind that. */
+/* Directly behind the extensions, or, where more sectors than one are written, behind all that is in use now.
+ */
 static int place_name(struct BlockDriverState *bs, struct rewrite *rw, size_t len, struct vd_err *err)
 {
     rw->new_name = (struct vd_span){rw->new_end, len};
+    if (rw->cs > QCOW2_SECTOR)
+        rw->new_name.off = vd_max(rw->new_end, vd_align_up_sat(rw->old_end, 8));
     if (rw->cs > QCOW2_SECTOR && vd_spans_meet(rw->new_name, rw->old_name))
         rw->new_name.off = vd_align_up_sat(vd_span_end(rw->old_name), 8);
     if (vd_span_within(rw->new_name, rw->cs))

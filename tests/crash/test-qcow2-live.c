@@ -402,6 +402,102 @@ START_TEST(an_image_made_empty_shows_its_backing_file_and_leaks_nothing)
 }
 END_TEST
 
+/* ---- another backing file */
+
+static const struct base {
+    const char *file, *format;
+} bases[] = {
+    {NULL,                          NULL   },
+    {"base.raw",                    "raw"  },
+    {"a-base-with-a-longer-name.q", "qcow2"},
+    {"base.raw",                    "raw"  },
+    {"base.raw",                    NULL   },
+    {"another",                     "qcow2"},
+    {"base.raw",                    NULL   },
+    {NULL,                          NULL   },
+};
+
+struct rebase {
+    struct sweep_image before;
+    struct BlockDriverState *disk;
+    const struct vd_fault_log *log;
+    const struct base *old, *new;
+};
+
+static bool same_text(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static void judge_rebase(void *opaque, const struct crash_cut *cut)
+{
+    struct rebase *r = opaque;
+    struct sweep_image image = {r->before.drv, r->disk, NULL};
+    struct vd_err err = VD_ERR_INIT;
+    struct BlockDriverState *bs;
+
+    crash_disk_at(r->disk, r->before.file, r->log, cut);
+    bs = sweep_open(&image, r->disk, 0, &err);
+    sweep_must(bs, "open: %s", err.story);
+    sweep_must(
+        (same_text(bs->backing_file, r->old->file) && same_text(bs->backing_format, r->old->format)) ||
+            (same_text(bs->backing_file, r->new->file) && same_text(bs->backing_format, r->new->format)),
+        "the backing file is '%s' (%s)", bs->backing_file, bs->backing_format);
+    bdrv_unref(bs);
+}
+
+/* From one base to the next, recorded and cut. */
+static void judge_bases(struct sweep_image *image, const struct base *old, const struct base *new)
+{
+    struct rebase r = {.before = sweep_clone(image), .disk = crash_disk_new(), .old = old, .new = new};
+    struct vd_err err = VD_ERR_INIT;
+    struct vd_fault_log log = {0};
+    struct BlockDriverState *fault = vd_fault_new(image->file, &err), *bs;
+
+    sweep_must(fault, "%s", err.story);
+    vd_fault_record(fault, &log);
+    bs = sweep_open(image, fault, BDRV_O_RDWR, &err);
+    sweep_must(bs && bs->drv->bdrv_change_backing_file(bs, new->file, new->format, &err) == 0, "%s",
+               err.story);
+    sweep_must(same_text(bs->backing_file, new->file) && same_text(bs->backing_format, new->format),
+               "not changed in memory");
+    sweep_close_live(bs);
+    vd_fault_record(fault, NULL);
+    r.log = &log;
+    crash_each_cut(&log, judge_rebase, &r);
+    judge_rebase(&r, &(struct crash_cut){.event = log.n});
+    vd_fault_log_free(&log);
+    bdrv_unref(fault);
+    bdrv_unref(r.disk);
+    sweep_drop(&r.before);
+}
+
+START_TEST(another_backing_file_is_there_with_its_format_or_not_at_all)
+{
+    static const struct {
+        const char *pairs[3];
+    } options[] = {
+        {{"cluster_size=512"}},
+        {{"cluster_size=4k"}},
+        {{"cluster_size=8k"}},
+        {{"cluster_size=8k", "compat=0.10"}},
+    };
+
+    for (size_t i = 0; i < VD_ARRAY_SIZE(options); i++) {
+        struct vd_create_options opts = {.size = DISK, .pairs = options[i].pairs};
+        struct sweep_image image = sweep_create(vd_driver_by_name("qcow2"), &opts, NULL);
+
+        for (size_t k = 1; k < VD_ARRAY_SIZE(bases); k++) {
+            sweep_case("qcow2 %s, from base %zu to the next", options[i].pairs[0], k - 1);
+            judge_bases(&image, &bases[k - 1], &bases[k]);
+        }
+        sweep_drop(&image);
+    }
+}
+END_TEST
+
+/* ---- damage */
+
 /* An image with something wrong: the write is refused, and so is every later one. */
 static void must_freeze(struct sweep_image *image, uint64_t at)
 {
@@ -465,4 +561,5 @@ END_TEST
 SWEEP_TESTS("qcow2 live", {a_power_cut_costs_space_at_most, VARIANTS_N},
             {lazy_refcounts_set_the_dirty_bit_before_a_table_changes_and_clear_it_at_a_clean_close, 1},
             {an_image_made_empty_shows_its_backing_file_and_leaks_nothing, VARIANTS_N},
+            {another_backing_file_is_there_with_its_format_or_not_at_all, 1},
             {a_damaged_image_is_not_written_to, VD_ARRAY_SIZE(damages)})
