@@ -35,7 +35,9 @@ include $(top_srcdir)/tests/demo/demo.mk
 include $(top_srcdir)/tests/bench/bench.mk
 AM_TESTS_ENVIRONMENT = VDCHECK=$(abs_top_builddir)/$(tested_vdcheck); srcdir=$(abs_srcdir); export VDCHECK srcdir;
 
-# The same tests, every sweep complete and with seeds of the day.
+# The same tests, every sweep and every cut point complete and with seeds of the day; then the fuzzer.
+FUZZ_LONG_SECONDS = 3600
 .PHONY: check-long
 check-long:
 	VDCHECK_LONG=1 $(MAKE) check
+	$(MAKE) fuzz FUZZ_SECONDS=$(FUZZ_LONG_SECONDS)
