@@ -91,7 +91,7 @@ void crash_must_roll_both_ways(struct crash_run *run, struct BlockDriverState *d
 static void cut_again(struct crash_run *run, struct BlockDriverState *disk, bool forward)
 {
     struct vd_fault_log log = {0};
-    unsigned times = sweep_is_long() ? 8 : 1;
+    unsigned times = sweep_is_long() ? 2 : 1;
 
     crash_copy(run->rolled, disk);
     crash_roll(run, run->rolled, forward, &log);

@@ -478,7 +478,7 @@ static void flip(long at, int bits)
 START_TEST(J6_no_flipped_bits_of_a_journal_lead_to_another_image)
 {
     struct sweep_random random = {sweep_seed(0xf11b) + (uint64_t)_i};
-    unsigned times = sweep_is_long() ? 20000 : 25;
+    unsigned times = sweep_is_long() ? 4000 : 25;
     vd_auto(BlockDriverState) disk = crash_disk_new();
     struct sweep_image old, new;
     FILE *f;

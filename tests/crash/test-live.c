@@ -24,7 +24,7 @@ enum {
     DISK = SECTORS * SECTOR,
     MOST_OPS = 40,
     SOME_HISTORIES = 6, /* of each driver, with and without a backing file, in a short run */
-    MANY_HISTORIES = 400,
+    MANY_HISTORIES = 100,
     SOME_CUTS = 8, /* of each history */
     MANY_CUTS = 60,
     JUDGED = 4, /* one cut in so many is held to all that holds for a damaged image, too */
