@@ -53,6 +53,14 @@ static int refuse_kind(const struct stat *st, const char *path, struct vd_err *e
                    kind_of(st->st_mode));
 }
 
+/* A device can be opened for writing and take no write: its kernel then refuses each of them. */
+static bool is_read_only_device(int fd, const struct stat *st)
+{
+    int is_read_only = 0;
+
+    return S_ISBLK(st->st_mode) && ioctl(fd, BLKROGET, &is_read_only) == 0 && is_read_only;
+}
+
 static int open_fd(const char *path, int flags, struct vd_err *err)
 {
     int how = (flags & BDRV_O_RDWR ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
@@ -70,6 +78,10 @@ static int open_fd(const char *path, int flags, struct vd_err *err)
     if (fd < 0)
         return vd_fail(err, VD_ERR_IO, errno, "%s: cannot open%s", path,
                        flags & BDRV_O_RDWR ? " for writing" : "");
+    if ((flags & BDRV_O_RDWR) && is_read_only_device(fd, &st)) {
+        close(fd);
+        return vd_fail(err, VD_ERR_IO, EROFS, "%s: cannot open for writing", path);
+    }
     return fd;
 }
 

@@ -13,6 +13,7 @@ command_tests = \
 	tests/command/chain.sh \
 	tests/command/jobs.sh \
 	tests/command/in-use.sh \
+	tests/command/block-device.sh \
 	tests/command/signals.sh \
 	tests/command/map.sh \
 	tests/command/lists.sh \

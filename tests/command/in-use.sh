@@ -156,5 +156,4 @@ vd io -r -c 'read 1G 1' top.qed
 expect 64
 release
 
-# ---- a file system without locks is said to have none
 finish

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Against QEMU, in both directions; skipped where qemu-img and qemu-io are missing.
 compare_tests = \
+	tests/compare/locks.sh \
 	tests/compare/ours-reads-qemu.sh \
 	tests/compare/qcow2-metadata.sh \
 	tests/compare/qcow2-ours-reads-qemu.sh \
