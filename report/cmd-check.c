@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "checker/store.h"
 #include "formats/registry.h"
@@ -161,10 +162,21 @@ static void run_workers(struct run *run)
         pthread_join(threads[i], NULL);
 }
 
+/* `--repair all` is a repair of the file "all", at another level than was meant. */
+static bool is_stray_level(const struct vd_cli *cli)
+{
+    enum vd_level level;
+
+    return cli->level && vd_level_parse(cli->words[0], &level) && access(cli->words[0], F_OK) < 0;
+}
+
 static int refuse_words(struct vd_cli *cli)
 {
     if (!cli->words_n)
         return vd_cli_usage(cli, "no image named");
+    if (is_stray_level(cli))
+        return vd_cli_usage(cli, "no image '%s'; a level is given as --repair=%s", cli->words[0],
+                            cli->words[0]);
     if (cli->format && !vd_driver_by_name(cli->format))
         return vd_cli_usage(cli, "'%s' is no format that vdcheck knows (`vdcheck formats` lists them)",
                             cli->format);

@@ -144,7 +144,8 @@ static int print_help(const struct vd_cli *cli)
     if (cli->command == VD_CMD_CHECK)
         printf("Usage: vdcheck %s\n", commands[VD_CMD_CHECK].arguments);
     else
-        printf("Usage: vdcheck %s %s\n", commands[cli->command].word, commands[cli->command].arguments);
+        printf("Usage: vdcheck %s%s%s\n", commands[cli->command].word,
+               commands[cli->command].arguments[0] ? " " : "", commands[cli->command].arguments);
     printf("%c%s.\n\nOptions:\n", commands[cli->command].help[0] & ~0x20, commands[cli->command].help + 1);
     for (size_t i = 0; i < VD_ARRAY_SIZE(rows); i++)
         if (rows[i].commands & (1u << cli->command))
@@ -183,10 +184,12 @@ static bool take_word(const char *arg, const char *const *names, int n, int *cho
 static int take_output(struct vd_cli *cli, const char *arg)
 {
     static const char *const names[] = {"human", "json", "qemu-json"};
+    bool is_check = cli->command == VD_CMD_CHECK;
     int chosen;
 
-    if (!take_word(arg, names, cli->command == VD_CMD_CHECK ? 3 : 2, &chosen))
-        return vd_cli_usage(cli, "--output=%s: not one of this command's outputs", arg);
+    if (!take_word(arg, names, is_check ? 3 : 2, &chosen))
+        return vd_cli_usage(cli, "--output=%s: %s expected", arg,
+                            is_check ? "human, json or qemu-json" : "human or json");
     cli->output = (enum vd_output)chosen;
     return 0;
 }
@@ -243,8 +246,10 @@ static bool take_plain(struct vd_cli *cli, enum option_id id, const char *arg)
         {OPTION_QUIET,          &cli->quiet,         NULL                },
         {OPTION_VERBOSE,        &cli->verbose,       NULL                },
         {OPTION_FORMAT,         NULL,                &cli->format        },
+        {OPTION_NEW_FORMAT,     NULL,                &cli->format        },
         {OPTION_MAP,            NULL,                &cli->map           },
         {OPTION_UNDO_FILE,      NULL,                &cli->undo_file     },
+        {OPTION_UNDO_FROM,      NULL,                &cli->undo_file     },
         {OPTION_OUTPUT_FORMAT,  NULL,                &cli->output_format },
         {OPTION_SNAPSHOT,       NULL,                &cli->snapshot      },
         {OPTION_BACKING,        NULL,                &cli->backing       },

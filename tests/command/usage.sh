@@ -116,6 +116,39 @@ for c in undo map info salvage explain formats create io; do
     silent err
 done
 
+# and says what an option means there
+vd undo --help
+lacks out 'where the undo file goes'
+vd create --help
+lacks out 'instead of probing'
+for c in map info salvage; do
+    vd $c --help
+    lacks out qemu-json
+    vd $c --output=qemu-json a.qed
+    expect 16
+    says err 'human or json expected'
+done
+vd --output=xml a.qed
+expect 16
+says err 'human, json or qemu-json expected'
+
+# a level in the place of an image is not taken for one
+cp a.qed was.qed
+poke a.qed 16 2
+cp a.qed before
+for level in leaks safe all; do
+    for words in --repair -r; do
+        vd $words $level a.qed
+        expect 16
+        says err "--repair=$level"
+    done
+done
+same a.qed before
+mv was.qed all
+vd --repair all
+expect 0
+rm all
+
 # what --help of `io` promises is there
 vd io --help
 for c in $(grep -oE "'[a-z]+( |')" "$told/out" | tr -d "' "); do
