@@ -44,5 +44,6 @@ libvdcheck_a_SOURCES += \
 	formats/qcow2/suspect.c \
 	formats/qcow2/table.c \
 	formats/qcow2/walk.c \
-	formats/qcow2/write.c
+	formats/qcow2/write.c \
+	formats/qcow2/zero.c
 EXTRA_DIST += formats/qcow2/README.md

@@ -104,12 +104,27 @@ int qcow2_refresh(struct BlockDriverState *bs, struct vd_err *err);
 /* Refuses what cannot be written at all, and loads what writing needs. */
 int qcow2_begin_write(struct BlockDriverState *bs, struct vd_err *err);
 
+/* The same, for guest bytes that must lie on the disk. */
+int qcow2_may_write(struct BlockDriverState *bs, int64_t offset, int64_t bytes, struct vd_err *err);
+
 /* Nothing more is written; returns -1. */
 int qcow2_freeze(struct BlockDriverState *bs);
 
 /* What a header must say before the first write: no autoclear bits; before tables change, the dirty bit where
  * refcounts are lazy. */
 int qcow2_prepare_header(struct BlockDriverState *bs, bool changes_tables, struct vd_err *err);
+
+/* Writes as much of the range as can be done in one go; how many bytes to *done. */
+int qcow2_write_some(struct BlockDriverState *bs, uint64_t guest, uint64_t bytes, const uint8_t *buf,
+                     uint64_t *done, struct vd_err *err);
+
+/* The subclusters that a range touches, as bits, of the cluster at cluster_guest; of one without subclusters
+ * all. */
+#define QCOW2_ALL_SUBCLUSTERS UINT32_MAX
+uint32_t qcow2_subclusters(const struct qcow2_geometry *g, uint64_t cluster_guest, uint64_t guest,
+                           uint64_t bytes);
+
+/* ---- zero.c */
 
 /* Makes guest bytes zero, also behind the end of the disk. */
 int qcow2_zero_range(struct BlockDriverState *bs, uint64_t guest, uint64_t bytes, struct vd_err *err);

@@ -36,7 +36,7 @@ option()
 geometry()
 {
     c=$(option cluster_size 64k "$1")
-    cover=$((c / 8 * c))
+    cover=$((c * c / 8))
     case $1 in *extended_l2=on*) cover=$((cover / 2)) ;; esac
 }
 

@@ -118,7 +118,7 @@ done
 
 # ---- another backing file, in every room that a header has
 for options in cluster_size=512 cluster_size=512,compat=0.10 cluster_size=4k cluster_size=64k compat=0.10; do
-    rm -f a.qcow2
+    rm -f a.qcow2 base.*
     truncate -s 8M base.raw a-base-with-a-longer-name.raw
     vd create -f qcow2 -o $options a.qcow2 8M
     vd io -q -c 'write -P 1 1M 1000' a.qcow2
