@@ -34,7 +34,8 @@ enum vd_verdict vd_found_args_(struct vd_check *ck, unsigned finding, const stru
     ck->flags |= vd_finding_flags(kind, severity);
     if (severity == VD_ERROR)
         ck->map_is_incomplete = true;
-    if (verdict == VD_LEAVE && (severity == VD_CORRUPTION || severity == VD_ERROR))
+    if (verdict == VD_LEAVE && (severity == VD_CORRUPTION || severity == VD_ERROR) &&
+        !(kind->flags & VD_ELSEWHERE))
         ck->corruptions_left++;
     return verdict;
 }
