@@ -36,7 +36,8 @@ enum {
     VD_ORPHAN = 32,
     /* A flag that a repair itself sets where it leaves corruption, to keep writers away: it is not worse. */
     VD_GUARD = 64,
-    /* The damage is in another file: nothing in this one can have been lost by it, and nothing waits for it. */
+    /* The damage is in another file: nothing in this one can have been lost by it, and nothing waits for it.
+     */
     VD_ELSEWHERE = 128,
     /* Set by the sink, not by rows: corruption was found, in this round of a repair or an earlier one. */
     VD_SAW_CORRUPTION = 16,
@@ -66,7 +67,8 @@ enum vd_image_finding {
 /* The flags that a finding of this kind adds to what is known of the image. */
 static inline unsigned vd_finding_flags(const struct vd_finding_kind *kind, enum vd_severity severity)
 {
-    return kind->flags | (severity == VD_CORRUPTION && !(kind->flags & (VD_ORPHAN | VD_ELSEWHERE)) ? VD_SAW_CORRUPTION : 0);
+    return kind->flags |
+           (severity == VD_CORRUPTION && !(kind->flags & (VD_ORPHAN | VD_ELSEWHERE)) ? VD_SAW_CORRUPTION : 0);
 }
 
 extern const struct vd_finding_kind vd_image_findings[];

@@ -3,8 +3,9 @@
  * Changing the mapping of an image that is written to.
  *
  * An L2 table that belongs to the active L1 table alone is changed in place, whole sectors at a time, so that
- * a torn write leaves every entry old or new. One that is missing or shared with a snapshot is written anew,
- * with the change in it, and then the L1 table turns to it.
+ * a torn write leaves every entry old or new. One that is missing or shared with a snapshot is first written
+ * anew as the guest reads it, and the L1 table turns to it; the change follows. So a power cut leaves no
+ * table that names data of its own and that no L1 entry leads to: such a table is proof of damage.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -103,29 +104,28 @@ static int write_l1(struct BlockDriverState *bs, uint64_t slot, uint64_t word, s
     return bdrv_pwrite(bs->file, (int64_t)(q->g.l1_off + 8 * slot), 8, bytes, VD_STAGE_ROOT, err);
 }
 
-/* old_off: of the shared table that it is a copy of; 0: of none. */
-static int new_table(struct BlockDriverState *bs, uint64_t slot, uint64_t old_off, uint64_t index, uint64_t n,
-                     const struct qcow2_words *words, struct vd_err *err)
+/* old_off: of the shared table that it is a copy of; 0: of none, and it is empty. */
+static int new_table(struct BlockDriverState *bs, uint64_t slot, uint64_t old_off, uint64_t *new_off,
+                     struct vd_err *err)
 {
     const struct qcow2 *q = bs->opaque;
     struct vd_runs *tables = &q->live->tables;
-    uint64_t cs = q->g.cluster_size, off, got;
+    uint64_t cs = q->g.cluster_size, got;
     vd_auto_mem uint8_t *table = calloc(1, cs);
 
     if (!table)
         return vd_fail_memory(err);
     if ((old_off && bdrv_pread_padded(bs->file, (int64_t)old_off, (int64_t)cs, table, err) < 0) ||
-        qcow2_allocate(bs, 1, 1, &off, &got, err) < 0)
+        qcow2_allocate(bs, 1, 1, new_off, &got, err) < 0)
         return -1;
-    encode(&q->g, n, words, table + index * q->g.entry_bytes);
-    if (bdrv_pwrite(bs->file, (int64_t)off, (int64_t)cs, table, VD_STAGE_NEW, err) < 0 ||
-        qcow2_live_flush(bs, err) < 0 || write_l1(bs, slot, QCOW2_COPIED | off, err) < 0)
+    if (bdrv_pwrite(bs->file, (int64_t)*new_off, (int64_t)cs, table, VD_STAGE_NEW, err) < 0 ||
+        qcow2_live_flush(bs, err) < 0 || write_l1(bs, slot, QCOW2_COPIED | *new_off, err) < 0)
         return -1;
     /* A snapshot's tables are not among those of the active L1 table; their counts protect them. */
     if (old_off &&
         (qcow2_drop_clusters(bs, tables, old_off, 1, err) < 0 || qcow2_release(bs, old_off, 1, err) < 0))
         return -1;
-    return qcow2_add_clusters(bs, tables, off, 1, err);
+    return qcow2_add_clusters(bs, tables, *new_off, 1, err);
 }
 
 int qcow2_publish(struct BlockDriverState *bs, uint64_t guest, uint64_t n, const struct qcow2_words *words,
@@ -134,12 +134,14 @@ int qcow2_publish(struct BlockDriverState *bs, uint64_t guest, uint64_t n, const
     const struct qcow2 *q = bs->opaque;
     uint64_t slot = guest >> q->g.l1_shift,
              index = (guest & (qcow2_slot_bytes(&q->g) - 1)) >> q->g.cluster_bits, word = 0, off;
-    int rc;
+    int rc = 0;
 
     if (qcow2_read_words(bs, q->g.l1_off, slot, 1, &word, err) < 0 || qcow2_judge_l1(bs, slot, word, err) < 0)
         return -1;
     off = word & QCOW2_OFFSET_MASK;
-    rc = off && (word & QCOW2_COPIED) ? change_table(bs, off, index, n, words, err)
-                                      : new_table(bs, slot, off, index, n, words, err);
+    if (!off || !(word & QCOW2_COPIED))
+        rc = new_table(bs, slot, off, &off, err);
+    if (rc == 0)
+        rc = change_table(bs, off, index, n, words, err);
     return qcow2_refresh(bs, err) < 0 ? -1 : rc;
 }

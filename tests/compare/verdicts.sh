@@ -15,9 +15,6 @@ ulimit -n 200 -t 120
 
 FS=$((12 * C))       # length of the example, in bytes
 
-# The search for lost memory is half of the time of a small check; the fixtures make it for the same images.
-export ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0
-
 # A hole in a table is a finding of its own, so no copy makes one.
 cp() { command cp --sparse=never "$@"; }
 

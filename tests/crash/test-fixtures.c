@@ -118,7 +118,7 @@ static bool expects_repair(const char *fixture, enum vd_level level)
 struct subject {
     const char *fixture;
     struct vd_fault_rule rule;
-    bool has_fault, has_holes;
+    bool has_fault, has_holes, is_deep;
     bool is_repaired[VD_LEVEL_ALL + 1];
     uint64_t cuts;
 };
@@ -156,7 +156,7 @@ static struct BlockDriverState *load(const char *path, size_t len)
 static void cut_level(struct subject *subject, const struct sweep_image *image, const char *file,
                       enum vd_level level, struct BlockDriverState *below)
 {
-    struct sweep_image damaged = {.drv = image->drv, .file = bdrv_ref(image->file)};
+    struct sweep_image damaged = {.drv = image->drv, .file = bdrv_ref(image->file), .deep = subject->is_deep};
     struct crash_run run;
     char name[300];
 
@@ -226,7 +226,7 @@ START_TEST(a_repair_of_a_fixture_cut_off_anywhere_leads_to_both_images)
     const char *tmp = getenv("TMPDIR");
     char folder[256];
     struct vd_err err = VD_ERR_INIT;
-    vd_auto_mem char *fault = NULL;
+    vd_auto_mem char *fault = NULL, *options = NULL;
     int rc;
 
     snprintf(folder, sizeof(folder), "%s/vdcheck-crash.XXXXXX", tmp && *tmp ? tmp : "/tmp");
@@ -234,6 +234,8 @@ START_TEST(a_repair_of_a_fixture_cut_off_anywhere_leads_to_both_images)
     sweep_case("%s", subject.fixture);
     sweep_must(mkdtemp(folder), "%s: %s", folder, strerror(errno));
     fault = fixture_word(recipe, "fault");
+    options = fixture_word(recipe, "options");
+    subject.is_deep = options && strstr(options, "--deep");
     subject.has_fault = fault;
     sweep_must(!fault || vd_fault_parse(fault, &subject.rule, &err) == 0, "%s", err.story);
     rc = fixture_build(recipe, folder, &err);

@@ -307,7 +307,7 @@ static void must_go_on(const struct sweep_image *image)
 static void judge_cut(void *opaque, const struct crash_cut *cut)
 {
     struct work *w = opaque;
-    struct sweep_image image = {w->image.drv, w->disk, w->image.backing};
+    struct sweep_image image = {.drv = w->image.drv, .file = w->disk, .backing = w->image.backing};
 
     sweep_case("qcow2 %s, cut at event %zu of %zu, torn %" PRIu64 ", lost %" PRIu64, w->variant->name,
                cut->event, w->log.n, cut->torn, cut->lost);
@@ -432,7 +432,7 @@ static bool same_text(const char *a, const char *b)
 static void judge_rebase(void *opaque, const struct crash_cut *cut)
 {
     struct rebase *r = opaque;
-    struct sweep_image image = {r->before.drv, r->disk, NULL};
+    struct sweep_image image = {.drv = r->before.drv, .file = r->disk};
     struct vd_err err = VD_ERR_INIT;
     struct BlockDriverState *bs;
 

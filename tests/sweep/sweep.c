@@ -157,7 +157,8 @@ struct sweep_image sweep_create(const struct BlockDriver *drv, const struct vd_c
                                 struct BlockDriverState *backing)
 {
     struct vd_err err = VD_ERR_INIT;
-    struct sweep_image image = {drv, memory(NULL, 0), backing ? bdrv_ref(backing) : NULL};
+    struct sweep_image image = {
+        .drv = drv, .file = memory(NULL, 0), .backing = backing ? bdrv_ref(backing) : NULL};
 
     sweep_must(drv->bdrv_co_create(image.file, opts, &err) == 0, "create: %s", err.story);
     return image;
@@ -184,7 +185,7 @@ struct sweep_image sweep_clone(const struct sweep_image *image)
     const uint8_t *bytes = vd_memory_bytes(image->file, &len);
 
     return (struct sweep_image){image->drv, memory(bytes, len),
-                                image->backing ? bdrv_ref(image->backing) : NULL};
+                                image->backing ? bdrv_ref(image->backing) : NULL, image->deep};
 }
 
 void sweep_drop(struct sweep_image *image)
@@ -395,7 +396,7 @@ static uint64_t hash_of(struct BlockDriverState *node)
 int sweep_check(const struct sweep_image *image, struct sweep_report *report, struct vd_err *err)
 {
     struct vd_budget budget = VD_BUDGET_INIT;
-    struct vd_check_options opts = {.budget = &budget, .keeps_keys = true};
+    struct vd_check_options opts = {.budget = &budget, .keeps_keys = true, .deep = image->deep};
     struct vd_check_result result = {0};
     vd_auto(BlockDriverState) bs = NULL;
     uint64_t hash = hash_of(image->file);
@@ -410,6 +411,7 @@ int sweep_check(const struct sweep_image *image, struct sweep_report *report, st
     report->cluster_size = result.cluster_size;
     report->has_walked = result.map != NULL;
     report->is_complete = result.map && !result.map_is_incomplete;
+    report->counts_refs = result.map && vd_usemap_counts_refs(result.map);
     report->ledger = vd_take(&result.ledger);
     vd_check_result_free(&result);
     sweep_must(budget.memory == VD_BUDGET_MEMORY, "a check kept %" PRIu64 " bytes of its budget",
@@ -466,7 +468,8 @@ void sweep_add_named(const struct vd_ledger *ledger, struct vd_runs *named)
 int sweep_prepare(struct sweep_repair *repair, const struct sweep_image *image, struct BlockDriverState *file,
                   enum vd_level level, struct vd_journal *earlier)
 {
-    struct vd_transaction_options opts = {.plan = {.level = level}, .budget = &repair->budget};
+    struct vd_transaction_options opts = {
+        .plan = {.level = level}, .budget = &repair->budget, .deep = image->deep};
     uint64_t cluster_size;
 
     *repair = (struct sweep_repair){

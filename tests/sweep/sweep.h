@@ -64,6 +64,7 @@ struct sweep_image {
     const struct BlockDriver *drv;
     struct BlockDriverState *file;    /* bytes of the image */
     struct BlockDriverState *backing; /* format node; attached where the image names a backing file */
+    bool deep;                        /* checks and repairs read the data, too */
 };
 
 /* A new image with the options of vd_create_options; backing may be NULL. */
@@ -130,6 +131,7 @@ struct sweep_report {
     uint64_t cluster_size;
     bool has_walked;  /* there was a way to the guest's data */
     bool is_complete; /* the walk reached all of it */
+    bool counts_refs; /* the format keeps counts of its clusters' references */
 };
 
 /* Checks the image, and fails where that writes to it or keeps some of its budget. -1 with err. The report is
