@@ -21,7 +21,7 @@ struct vd_check_options {
     size_t places_kept;   /* a group; 0: VD_PLACES_KEPT */
     vd_decide_fn *decide; /* NULL: everything is left */
     void *decide_opaque;
-    const struct vd_runs *kept_leaks; /* see struct vd_check; borrowed */
+    struct vd_runs *kept_leaks; /* see struct vd_check; borrowed */
     const struct vd_runs *given_up;
     const struct vd_chain_link *link; /* the step to the backing file is judged, too; NULL: not */
     bool whole_chain;

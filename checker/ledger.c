@@ -33,6 +33,7 @@ void vd_ledger_free(struct vd_ledger *ledger)
     vd_group_vec_done(&ledger->groups);
     vd_runs_done(&ledger->guest);
     vd_runs_done(&ledger->leaked);
+    vd_runs_done(&ledger->overcounted);
     free(ledger);
 }
 
@@ -106,6 +107,8 @@ uint64_t vd_place_key(const struct vd_place *place)
 static int remember(struct vd_ledger *ledger, struct vd_group *group, const struct vd_found_args *args,
                     const struct vd_check *ck)
 {
+    if (args->overcounted && vd_runs_add_all(&ledger->overcounted, args->overcounted) < 0)
+        return -1;
     if (group->severity == VD_LEAK && args->clusters) {
         if (vd_runs_add_all(&ledger->leaked, args->clusters) < 0 ||
             vd_runs_add_all(&group->clusters, args->clusters) < 0)

@@ -51,12 +51,13 @@ VD_VEC(vd_group_vec, struct vd_group *)
 
 struct vd_ledger {
     struct vd_group_vec groups;
-    bool keeps_keys;       /* set before the first finding where ledgers will be compared */
-    size_t places_kept;    /* a group; VD_PLACES_KEPT unless set otherwise */
-    unsigned flags;        /* VD_EVIDENCE, VD_HOLD, VD_FREEZE of what was found */
-    bool is_out_of_memory; /* something could not be kept */
-    struct vd_runs guest;  /* guest bytes that findings other than warnings name */
-    struct vd_runs leaked; /* clusters that leak findings name */
+    bool keeps_keys;            /* set before the first finding where ledgers will be compared */
+    size_t places_kept;         /* a group; VD_PLACES_KEPT unless set otherwise */
+    unsigned flags;             /* VD_EVIDENCE, VD_HOLD, VD_FREEZE of what was found */
+    bool is_out_of_memory;      /* something could not be kept */
+    struct vd_runs guest;       /* guest bytes that findings other than warnings name */
+    struct vd_runs leaked;      /* clusters that leak findings name */
+    struct vd_runs overcounted; /* clusters in use whose counts are too high */
 };
 
 struct vd_counts {

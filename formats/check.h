@@ -62,6 +62,7 @@ struct vd_found_args {
     enum vd_level level;                    /* 0: as the row says; else what this image proves */
     const char *note;                       /* a static text that adds to the message; or NULL */
     const struct vd_runs *clusters;         /* leaked, where they are not one stretch from host on; or NULL */
+    const struct vd_runs *overcounted;      /* clusters in use that are counted more often; or NULL */
 };
 
 /* One entry of the where-am-I stack: "L1[17]". */
@@ -173,7 +174,7 @@ struct vd_check {
     unsigned flags;            /* VD_EVIDENCE, ... of all that was found so far */
     uint64_t corruptions_left; /* findings of severity corruption or error that were not answered by VD_FIX */
     const struct vd_named_file *data_file; /* NULL: not looked up */
-    const struct vd_runs *kept_leaks;      /* clusters that an earlier repair kept as evidence; NULL: none */
+    struct vd_runs *kept_leaks;            /* clusters and counts that an earlier repair kept; NULL: none */
     const struct vd_runs *given_up; /* clusters that this repair gave up, and does not free; NULL: none */
     void *driver_data;              /* the driver's, for the time of one bdrv_co_check */
     const char

@@ -203,6 +203,24 @@ int vd_work_prepare(struct vd_work *work, const struct vd_transaction_options *o
     return vd_ledger_merge(work->before.ledger, seen, err);
 }
 
+/* A second repair must not take what this one kept: neither clusters nor counts. */
+static int keep_evidence(struct vd_work *work, struct vd_journal *journal, struct vd_err *err)
+{
+    const struct vd_ledger *left = work->after.ledger;
+    struct vd_runs kept = {0};
+    int rc = 0;
+
+    if (!work->has_evidence || !work->after.cluster_size)
+        return 0;
+    if (vd_runs_add_all(&kept, &left->leaked) < 0 || vd_runs_add_all(&kept, &left->overcounted) < 0)
+        rc = vd_fail_memory(err);
+    vd_runs_settle(&kept);
+    if (rc == 0 && kept.n)
+        rc = vd_journal_keep_leaks(journal, &kept, work->after.cluster_size, err);
+    vd_runs_done(&kept);
+    return rc;
+}
+
 int vd_work_write_journal(struct vd_work *work, struct vd_journal *journal, struct vd_budget *budget,
                           struct vd_err *err)
 {
@@ -210,10 +228,7 @@ int vd_work_write_journal(struct vd_work *work, struct vd_journal *journal, stru
     if (vd_journal_fill(journal, work->file, work->overlay, budget, &work->writes, &work->bytes_written,
                         err) < 0)
         return -1;
-    /* A second repair must not take what this one kept. */
-    if (work->has_evidence && work->after.cluster_size && work->after.ledger->leaked.n)
-        return vd_journal_keep_leaks(journal, &work->after.ledger->leaked, work->after.cluster_size, err);
-    return 0;
+    return keep_evidence(work, journal, err);
 }
 
 int vd_work_apply(struct vd_work *work, struct vd_err *err)

@@ -62,13 +62,23 @@ static enum qcow2_finding finding_of(const struct counts *c, const struct stretc
     return t->first >= c->s->map_clusters ? QCOW2_REFCOUNT_BEYOND_EOF : QCOW2_REFCOUNT_HIGH;
 }
 
-/* Where damage elsewhere may have lost the reference that a count stands for, it is kept. */
+/* Did an earlier repair keep one of these counts? */
+static bool was_kept(const struct counts *c)
+{
+    struct vd_runs *kept = c->ck->kept_leaks;
+    size_t i = kept ? vd_runs_find(kept, c->at.first) : 0;
+
+    return kept && i < kept->n && kept->v[i].first < c->at.first + c->at.n;
+}
+
+/* Where damage elsewhere, now or before an earlier repair, may have lost the reference that a count stands
+ * for, it is kept. */
 static enum vd_level level_of(const struct counts *c, enum qcow2_finding finding)
 {
     if (finding == QCOW2_REFCOUNT_OVERFLOW)
         return VD_LEVEL_NONE;
     if (finding == QCOW2_REFCOUNT_HIGH)
-        return has_evidence(c->ck) ? VD_LEVEL_ALL : VD_LEVEL_LEAKS;
+        return has_evidence(c->ck) || was_kept(c) ? VD_LEVEL_ALL : VD_LEVEL_LEAKS;
     if (finding == QCOW2_REFCOUNT_BEYOND_EOF)
         return VD_LEVEL_LEAKS;
     return c->ck->map_is_incomplete ? VD_LEVEL_NONE : VD_LEVEL_SAFE;
@@ -77,6 +87,8 @@ static enum vd_level level_of(const struct counts *c, enum qcow2_finding finding
 static int judge_stretch(struct counts *c, struct vd_err *err)
 {
     const struct stretch *t = &c->at;
+    struct vd_run run = {t->first, t->n};
+    struct vd_runs clusters = {.v = &run, .n = 1};
     enum qcow2_finding finding;
 
     if (!t->n || t->stored == t->count)
@@ -93,7 +105,8 @@ static int judge_stretch(struct counts *c, struct vd_err *err)
     finding = finding_of(c, t);
     VD_AT(c->ck, "cluster", t->first);
     if (vd_found(c->ck, finding, .host = count_off(c, t->first), .found = t->stored, .expected = t->count,
-                 .count = t->n, .level = level_of(c, finding)) == VD_FIX)
+                 .count = t->n, .level = level_of(c, finding),
+                 .overcounted = finding == QCOW2_REFCOUNT_HIGH ? &clusters : NULL) == VD_FIX)
         return qcow2_fix_counts(c->ck, t->first, t->n, t->count, err);
     return 0;
 }
