@@ -72,11 +72,7 @@ make_images()
     io 'write -P 3 32M 64k' b
     cp b b2
     q bitmap --add -g 64k b2 b1
-    # It measures the processor, and now and then it cannot.
-    for _ in 1 2 3 4 5 6 7 8; do
-        qemu-img create -q -f qcow2 --object secret,id=s,data=x -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 \
-            luks 64M && break
-    done 2>"$told/err"
+    qemu_luks luks 64M
     make qemu-io --object secret,id=s,data=x -c 'write -P 1 0 64k' \
         --image-opts driver=qcow2,file.driver=file,file.filename=luks,encrypt.key-secret=s
     q create -q -f qcow2 -o data_file=d.raw data 64M

@@ -114,8 +114,7 @@ run qemu-img create -q -f qcow2 -o data_file=d.raw d.qcow2 1M
 vd io -c 'write 0 512' d.qcow2
 expect 8
 says err 'external data file'
-run qemu-img create -q -f qcow2 --object secret,id=s,data=abc -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 e.qcow2 1M
-expect 0
+qemu_luks e.qcow2 1M
 cp e.qcow2 e.before
 vd io -c 'write 0 512' e.qcow2
 expect 8
