@@ -516,7 +516,9 @@ int vd_journal_fill(struct vd_journal *journal, struct BlockDriverState *file,
         rc = set_extent(journal, &(struct extent){f.old_length, f.new_length, (int64_t)f.records_xxh}, err);
     *writes = f.writes;
     *bytes = f.bytes;
-    return rc;
+    if (rc < 0 || vd_journal_set_number(journal, "writes", (int64_t)f.writes, err) < 0)
+        return -1;
+    return vd_journal_set_number(journal, "bytes_written", (int64_t)f.bytes, err);
 }
 
 int vd_journal_keep_leaks(struct vd_journal *journal, const struct vd_runs *clusters, uint64_t cluster_size,

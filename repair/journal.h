@@ -53,7 +53,7 @@ int vd_journal_set_number(struct vd_journal *journal, const char *key, int64_t v
 /*
  * Fills the journal with the difference between overlay and file: all of the overlay's blocks that differ,
  * and the bytes of the file that the overlay's length cuts off. *writes and *bytes are what a commit will
- * write.
+ * write; the journal keeps them as the numbers "writes" and "bytes_written".
  */
 int vd_journal_fill(struct vd_journal *journal, struct BlockDriverState *file,
                     struct BlockDriverState *overlay, struct vd_budget *budget, uint64_t *writes,

@@ -12,7 +12,6 @@
 
 #include "formats/node/file.h"
 #include "formats/node/overlay.h"
-#include "repair/undo.h"
 #include "repair/undofile.h"
 
 static char *folder_of(const char *path)
@@ -471,11 +470,10 @@ static int open_all(const char *path, const struct vd_request *req, struct vd_an
                     struct vd_err *err)
 {
     struct vd_open_options open = req->open;
-    bool was_finished = false;
 
     if (req->level && !req->dry_run) {
         open.flags |= BDRV_O_RDWR;
-        if (vd_recover(path, &was_finished, err) < 0)
+        if (vd_recover(path, &answer->recovered, err) < 0)
             return -1;
     }
     if (vd_open_chain(path, &open, !req->whole_chain, req->budget->chain_depth, &answer->chain, err) < 0)
@@ -486,7 +484,8 @@ static int open_all(const char *path, const struct vd_request *req, struct vd_an
         /* Only under the lock: what another repair is just preparing looks like what a crash left. */
         if (req->level && !req->dry_run && is_regular(link->bs))
             vd_undofile_sweep(link->bs->filename);
-        if (add_file(link->bs->filename, link, req, was_finished && i == 0, &answer->files, err) < 0)
+        if (add_file(link->bs->filename, link, req, answer->recovered.is_whole && i == 0, &answer->files,
+                     err) < 0)
             return -1;
         answer->files.v[i].was_skipped = req->if_dirty && !is_dirty(link->bs);
         answer->files.v[i].is_backing = i > 0;
@@ -527,5 +526,6 @@ void vd_answer_free(struct vd_answer *answer)
         free(out->undo_file);
     }
     vd_outcome_vec_done(&answer->files);
+    vd_recovered_free(&answer->recovered);
     vd_chain_free(&answer->chain);
 }

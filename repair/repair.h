@@ -8,6 +8,7 @@
 
 #include "formats/open.h"
 #include "repair/transaction.h"
+#include "repair/undo.h"
 
 struct vd_request {
     struct vd_open_options open; /* flags without BDRV_O_RDWR: this page adds it */
@@ -38,6 +39,7 @@ struct vd_answer {
     struct vd_chain_vec chain;
     struct vd_outcome_vec files;
     bool is_verified;
+    struct vd_recovered recovered; /* of the first file, before it was looked at */
     const char *refusal; /* why no repair was made although some was possible; borrowed from err, or NULL */
 };
 

@@ -131,24 +131,42 @@ static void remove_stubs(struct part_vec *parts)
         vd_undofile_remove_stub(parts->v[i].file->filename);
 }
 
-int vd_recover(const char *path, bool *was_finished, struct vd_err *err)
+static int tell_repair(struct vd_recovered *recovered, struct vd_journal *journal, struct vd_err *err)
+{
+    recovered->undo_file = strdup(vd_journal_path(journal));
+    recovered->level = vd_journal_get(journal, "level");
+    recovered->writes = (uint64_t)vd_journal_get_number(journal, "writes", 0);
+    recovered->bytes_written = (uint64_t)vd_journal_get_number(journal, "bytes_written", 0);
+    return recovered->undo_file ? 0 : vd_fail_memory(err);
+}
+
+int vd_recover(const char *path, struct vd_recovered *recovered, struct vd_err *err)
 {
     enum vd_journal_state state;
     struct vd_journal *journal = vd_undofile_find(path, VD_UNFINISHED, true, &state, err);
     struct part_vec parts = {0};
     int rc;
 
-    *was_finished = false;
+    *recovered = (struct vd_recovered){0};
     if (!journal)
         return err->kind ? -1 : 0;
     rc = gather_parts(&parts, journal, path, state, false, err);
     if (rc == 0)
         rc = roll_all(&parts, state, err);
+    if (rc == 0 && state == VD_JOURNAL_PREPARED)
+        rc = tell_repair(recovered, parts.v[0].journal, err);
     if (rc == 0)
         remove_stubs(&parts);
-    *was_finished = rc == 0;
+    recovered->is_whole = rc == 0;
     free_parts(&parts);
     return rc < 0 ? vd_while(err, "going on with the interrupted repair") : 0;
+}
+
+void vd_recovered_free(struct vd_recovered *recovered)
+{
+    free(recovered->undo_file);
+    free(recovered->level);
+    *recovered = (struct vd_recovered){0};
 }
 
 /* An image is not opened as a database only to see that it is none. */

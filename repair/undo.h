@@ -6,6 +6,7 @@
 #define VD_UNDO_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "formats/base/err.h"
 
@@ -23,11 +24,21 @@ int vd_undo_run(const char *path, const char *undo_file, bool dry_run, struct vd
                 struct vd_err *err);
 void vd_undo_answer_free(struct vd_undo_answer *answer);
 
+/* A repair that was interrupted and is whole now. */
+struct vd_recovered {
+    bool is_whole;   /* there was something to go on with: such a repair, or an undo */
+    char *undo_file; /* of the repair; NULL: it was none */
+    char *level;     /* that was asked for then; NULL: not known */
+    uint64_t writes, bytes_written;
+};
+
+void vd_recovered_free(struct vd_recovered *recovered);
+
 /*
  * Goes on with an interrupted repair (forward) or undo (back) of the image, on all files that it touched. 0
- * also where there is none. VD_ERR_REFUSED where a file is neither the old nor the new one, or where the
- * image is but a member of the repair of a chain.
+ * also where there is none. *recovered (to be freed in any case) is what there was. VD_ERR_REFUSED where a
+ * file is neither the old nor the new one, or where the image is but a member of the repair of a chain.
  */
-int vd_recover(const char *path, bool *was_finished, struct vd_err *err);
+int vd_recover(const char *path, struct vd_recovered *recovered, struct vd_err *err);
 
 #endif

@@ -90,10 +90,12 @@ static void keep_map(struct run *run, struct vd_outcome *out, enum vd_status sta
 static void tell_file(struct run *run, const struct job *job, struct vd_outcome *out)
 {
     const struct vd_cli *cli = run->cli;
+    bool is_first = out == (job->answer.files.n ? &job->answer.files.v[0] : NULL);
     struct vd_image_report r = {
-        .path = out && out->bs != job->answer.files.v[0].bs ? out->bs->filename : job->path,
+        .path = is_first ? job->path : out->bs->filename,
         .out = out,
         .err = &job->err,
+        .recovered = is_first && job->answer.recovered.undo_file ? &job->answer.recovered : NULL,
         .level = cli->level,
         .dry_run = cli->dry_run && cli->level,
         .is_verified = job->answer.is_verified,
@@ -111,8 +113,7 @@ static void tell_file(struct run *run, const struct job *job, struct vd_outcome 
     run->qemu_status = vd_status_qemu_worse(run->qemu_status, vd_status_qemu(r.status, out, r.dry_run));
     if (!cli->quiet)
         run->renderer->image(stdout, run->renderer_state, &r);
-    if (job->err.kind && (cli->quiet || cli->output != VD_OUTPUT_HUMAN) &&
-        out == (job->answer.files.n ? &job->answer.files.v[0] : NULL))
+    if (job->err.kind && (cli->quiet || cli->output != VD_OUTPUT_HUMAN) && is_first)
         (void)vd_cli_fail(&job->err);
     keep_map(run, out, r.status);
 }

@@ -103,7 +103,7 @@ static void say_verdict(FILE *f, const struct vd_image_report *r, const char *pa
         fputs("  found until then: ", f);
     }
     all = vd_ledger_counts(ledger);
-    if (r->out->was_repaired && !r->dry_run) {
+    if ((r->out->was_repaired && !r->dry_run) || r->recovered) {
         say_counts(f, &all);
         fputs(" found; left: ", f);
     }
@@ -263,9 +263,8 @@ static void say_refusal(FILE *f, const struct vd_image_report *r)
 }
 
 /* An undo file beside the image is found by the image's name; one that lies elsewhere is named itself. */
-static void say_way_back(FILE *f, const struct vd_image_report *r, const char *path)
+static void say_way_back(FILE *f, const struct vd_image_report *r, const char *path, const char *file)
 {
-    const char *file = r->out->undo_file;
     size_t len = strlen(r->path);
     char undo[4096];
 
@@ -284,7 +283,9 @@ static void say_next(FILE *f, const struct vd_image_report *r, const char *path)
     fputc('\n', f);
     /* Of a chain only the image that was named can take the repair back, of all files. */
     if (r->out->was_repaired && !r->dry_run && r->out->undo_file && !r->out->is_backing)
-        say_way_back(f, r, path);
+        say_way_back(f, r, path, r->out->undo_file);
+    else if (r->recovered)
+        say_way_back(f, r, path, r->recovered->undo_file);
     if (r->dry_run && r->is_verified)
         fputs("  dry run: the repair was worked out and verified; nothing was written\n", f);
     say_refusal(f, r);

@@ -131,23 +131,38 @@ static json_t *clusters_json(const struct vd_check_result *result)
     return o;
 }
 
+static json_t *wrote_json(const char *level, const char *undo_file, uint64_t writes, uint64_t bytes)
+{
+    json_t *o = json_object();
+
+    json_object_set_new(o, "level", level ? json_string(level) : json_null());
+    json_object_set_new(o, "dry_run", json_false());
+    if (undo_file)
+        vd_json_set_text(o, "undo_file", undo_file, strlen(undo_file));
+    else
+        json_object_set_new(o, "undo_file", json_null());
+    json_object_set_new(o, "writes", vd_json_number(writes));
+    json_object_set_new(o, "bytes_written", vd_json_number(bytes));
+    json_object_set_new(o, "verified", json_true());
+    return o;
+}
+
 static json_t *repair_json(const struct vd_image_report *r)
 {
     const struct vd_outcome *out = r->out;
+    const struct vd_recovered *recovered = r->recovered;
     json_t *o;
 
-    if (!r->level || !out || (!out->was_repaired && r->err->kind != VD_ERR_REFUSED))
+    if (!r->level || !out || (!out->was_repaired && !recovered && r->err->kind != VD_ERR_REFUSED))
         return json_null();
-    o = json_object();
-    json_object_set_new(o, "level", json_string(vd_level_name(r->level)));
-    json_object_set_new(o, "dry_run", json_boolean(r->dry_run));
-    if (out->undo_file)
-        vd_json_set_text(o, "undo_file", out->undo_file, strlen(out->undo_file));
-    else
-        json_object_set_new(o, "undo_file", json_null());
-    json_object_set_new(o, "writes", vd_json_number(out->work.writes));
-    json_object_set_new(o, "bytes_written", vd_json_number(out->work.bytes_written));
-    json_object_set_new(o, "verified", json_boolean(r->is_verified));
+    if (recovered && !out->was_repaired) {
+        /* No journal is written before its repair was verified. */
+        o = wrote_json(recovered->level, recovered->undo_file, recovered->writes, recovered->bytes_written);
+    } else {
+        o = wrote_json(vd_level_name(r->level), out->undo_file, out->work.writes, out->work.bytes_written);
+        json_object_set_new(o, "dry_run", json_boolean(r->dry_run));
+        json_object_set_new(o, "verified", json_boolean(r->is_verified));
+    }
     if (r->err->kind == VD_ERR_REFUSED)
         vd_json_set_text(o, "refused", r->err->story, strlen(r->err->story));
     return o;

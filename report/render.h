@@ -12,8 +12,9 @@
 
 struct vd_image_report {
     const char *path;
-    const struct vd_outcome *out; /* NULL: it could not be opened */
-    const struct vd_err *err;     /* kind NONE: all went well */
+    const struct vd_outcome *out;         /* NULL: it could not be opened */
+    const struct vd_err *err;             /* kind NONE: all went well */
+    const struct vd_recovered *recovered; /* NULL: nothing was */
     enum vd_status status;
     enum vd_level level; /* that was asked for; 0: none */
     bool dry_run;

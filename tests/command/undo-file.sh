@@ -87,13 +87,29 @@ cp half images/e.qed
 cp half-stub images/e.qed.vdcheck-stub
 cp half-undo undo/e
 vd --repair images/e.qed
-[ "$status" -eq 0 ] || [ "$status" -eq 1 ] || fail "the unfinished repair was not finished"
+expect 1
+says out 'images/e.qed: repaired: 1 unclean state found; left: nothing wrong'
+matches out 'taken back with: vdcheck undo /.*/undo/e$'
 vd images/e.qed
 expect 0
 [ ! -e images/e.qed.vdcheck-stub ] || fail "the stub stays after the repair was finished"
 vd undo --undo-file=undo/e images/e.qed
 expect 0
 same images/e.qed before
+
+# what was finished is told as what it is: a repair, of the level that was asked for then
+leaking clean.qed images/i.qed
+vd --repair=all --fault=write:cut=1 images/i.qed
+vd --output=json --repair=leaks images/i.qed
+expect 1
+sed -n '/"repair": {/,/}/p' "$told/out" >repair
+for word in '"level": "all"' '"dry_run": false' '"undo_file": "images/i.qed.vdcheck-undo"' '"verified": true'; do
+    grep -qF "$word" repair || fail "the repair that was finished lacks $word: $(cat repair)"
+done
+grep -qE '"writes": [1-9]' repair || fail "the repair that was finished wrote nothing: $(cat repair)"
+grep -qE '"bytes_written": [1-9]' repair || fail "the repair that was finished wrote no bytes: $(cat repair)"
+vd --output=json --repair images/i.qed
+says out '"repair": null'
 
 # the same, beside the image
 leaking clean.qed images/f.qed
