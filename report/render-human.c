@@ -171,15 +171,35 @@ static void say_place(FILE *f, const struct vd_place *place, enum vd_severity se
         say_guest(f, "shared with", place->other_guest, place->guest_bytes);
 }
 
-/* A row that names its level need not say it beside the level. */
-static const char *repair_text(const struct vd_group *group)
+/* A row may say what is done below level all, and then what "at level all "; a group has one of the two. */
+static void say_repair(FILE *f, const struct vd_group *group)
 {
-    static const char prefix[] = "at level all ";
-    const char *text = group->kind->repair;
+    static const char separator[] = "; ", words[] = "at level all ";
+    const char *text = group->kind->repair, *all = strstr(text, words);
 
-    return strncmp(text, prefix, sizeof(prefix) - 1) == 0 && group->level == VD_LEVEL_ALL
-               ? text + sizeof(prefix) - 1
-               : text;
+    if (all && group->level == VD_LEVEL_ALL)
+        fputs(all + sizeof(words) - 1, f);
+    else if (all && all != text && group->level < VD_LEVEL_ALL)
+        fprintf(f, "%.*s", (int)((size_t)(all - text) - (sizeof(separator) - 1)), text);
+    else
+        fputs(text, f);
+}
+
+static void say_done(FILE *f, const char *words, const struct vd_group *group)
+{
+    fprintf(f, "      %s: %" PRIu64 " of %" PRIu64 " (", words, group->fixed, group->count);
+    say_repair(f, group);
+    fputs(")\n", f);
+}
+
+static void say_plan(FILE *f, const struct vd_group *group)
+{
+    if (group->level != VD_LEVEL_NONE)
+        fprintf(f, "      repair (level %s): ", vd_level_name(group->level));
+    else
+        fprintf(f, "      repair: %s", strncmp(group->kind->repair, "none", 4) == 0 ? "" : "not here; ");
+    say_repair(f, group);
+    fputc('\n', f);
 }
 
 static void say_fate(FILE *f, const struct vd_image_report *r, const struct vd_group *group)
@@ -189,17 +209,10 @@ static void say_fate(FILE *f, const struct vd_image_report *r, const struct vd_g
     if (r->level && group->fixed && (group->level > r->level || group->is_byproduct))
         fprintf(f, "      %s: %" PRIu64 " of %" PRIu64 ", as a result of the other repairs\n",
                 r->dry_run ? "would be gone" : "gone", group->fixed, group->count);
-    else if (r->level && group->fixed && !r->dry_run)
-        fprintf(f, "      done: %" PRIu64 " of %" PRIu64 " (%s)\n", group->fixed, group->count,
-                repair_text(group));
     else if (r->level && group->fixed)
-        fprintf(f, "      would be repaired: %" PRIu64 " of %" PRIu64 " (%s)\n", group->fixed, group->count,
-                repair_text(group));
-    else if (group->level == VD_LEVEL_NONE)
-        fprintf(f, "      repair: %s%s\n", group->kind->level == VD_LEVEL_NONE ? "" : "not here; ",
-                repair_text(group));
+        say_done(f, r->dry_run ? "would be repaired" : "done", group);
     else
-        fprintf(f, "      repair (level %s): %s\n", vd_level_name(group->level), repair_text(group));
+        say_plan(f, group);
     if (r->level && !all && group->reason)
         fprintf(f, "      left: %s\n", group->reason);
 }

@@ -13,8 +13,9 @@ struct leaks {
     struct vd_runs own_rest;
     struct vd_runs to_free; /* what the sink said FIX to */
     struct qed_compaction plan;
-    uint64_t tail;     /* first cluster behind the last used one */
-    bool keeps_length; /* a device */
+    struct qed_compaction most; /* what level all could do, with the orphans' clusters */
+    uint64_t tail;              /* first cluster behind the last used one */
+    bool keeps_length;          /* a device */
 };
 
 static uint64_t metadata_end(const struct leaks *l)
@@ -25,6 +26,13 @@ static uint64_t metadata_end(const struct leaks *l)
     if (tables->n)
         end = vd_max(end, tables->v[tables->n - 1].off + l->g->table_bytes);
     return end >> l->g->cluster_bits;
+}
+
+static struct qed_compaction plan_for(const struct leaks *l, struct vd_runs *leaks)
+{
+    if (l->keeps_length)
+        return (struct qed_compaction){.new_end = l->tail};
+    return qed_plan_compaction(leaks, metadata_end(l), l->g->file_end >> l->g->cluster_bits);
 }
 
 /* The one empty L1 slot of the disk that could take the orphan, or -1 in *slot. */
@@ -57,6 +65,53 @@ static int only_empty_slot(struct leaks *l, const struct qed_orphan *orphan, int
     return 0;
 }
 
+static const char *why_stuck(const struct leaks *l)
+{
+    return l->keeps_length ? "a device keeps its length, so nothing is gained by filling it"
+                           : "no data cluster behind it can be moved here";
+}
+
+/* Of the clusters of an orphan that no slot takes, those that can be given back, and those that cannot:
+ * tables lie behind them. */
+static int split_orphan(struct leaks *l, struct vd_runs *clusters, struct vd_runs *to_free,
+                        struct vd_runs *stuck, struct vd_err *err)
+{
+    struct vd_runs between = {0};
+    int rc = 0;
+
+    if (vd_runs_add(&between, l->most.fill_end, l->most.new_end - l->most.fill_end) < 0 ||
+        vd_runs_minus(clusters, &between, to_free) < 0 || vd_runs_minus(clusters, to_free, stuck) < 0)
+        rc = vd_fail_memory(err);
+    vd_runs_done(&between);
+    return rc;
+}
+
+static enum vd_verdict found_orphan(struct leaks *l, const struct qed_orphan *orphan,
+                                    struct vd_runs *clusters, enum vd_level level)
+{
+    uint64_t n = vd_runs_total(clusters);
+
+    return vd_found(l->ck, QED_ORPHAN_L2_TABLE, .host = orphan->off, .host_bytes = n << l->g->cluster_bits,
+                    .count = n, .clusters = clusters, .level = level,
+                    .note = level == VD_LEVEL_NONE ? why_stuck(l) : NULL);
+}
+
+static int give_back_orphan(struct leaks *l, const struct qed_orphan *orphan, struct vd_runs *clusters,
+                            struct vd_err *err)
+{
+    struct vd_runs to_free = {0}, stuck = {0};
+    int rc = split_orphan(l, clusters, &to_free, &stuck, err);
+
+    if (rc == 0 && to_free.n && found_orphan(l, orphan, &to_free, VD_LEVEL_ALL) == VD_FIX &&
+        vd_runs_add_all(&l->to_free, &to_free) < 0)
+        rc = vd_fail_memory(err);
+    if (rc == 0 && stuck.n)
+        (void)found_orphan(l, orphan, &stuck, VD_LEVEL_NONE);
+    vd_runs_done(&to_free);
+    vd_runs_done(&stuck);
+    return rc;
+}
+
 static int judge_orphan(struct leaks *l, const struct qed_orphan *orphan, struct vd_runs *clusters,
                         struct vd_err *err)
 {
@@ -69,16 +124,14 @@ static int judge_orphan(struct leaks *l, const struct qed_orphan *orphan, struct
         return 0;
     if (only_empty_slot(l, orphan, &slot, err) < 0)
         return -1;
+    if (slot < 0 && !orphan->is_proven)
+        return give_back_orphan(l, orphan, clusters, err);
     fix = vd_found(l->ck, QED_ORPHAN_L2_TABLE, .host = orphan->off, .host_bytes = n << l->g->cluster_bits,
                    .count = n, .clusters = clusters,
                    .guest = slot >= 0 ? qed_guest(l->g, (uint64_t)slot, 0) : VD_NOWHERE,
                    .guest_bytes = slot >= 0 ? (orphan->last + 1) << l->g->cluster_bits : 0,
                    .level = orphan->is_proven ? VD_LEVEL_SAFE : VD_LEVEL_ALL) == VD_FIX;
-    if (!fix || orphan->is_proven)
-        return 0;
-    if (slot >= 0)
-        return qed_fix_l1_entry(l->ck, (uint64_t)slot, orphan->off, err);
-    return vd_runs_add_all(&l->to_free, clusters) < 0 ? vd_fail_memory(err) : 0;
+    return fix && !orphan->is_proven ? qed_fix_l1_entry(l->ck, (uint64_t)slot, orphan->off, err) : 0;
 }
 
 /* A cluster that two orphans name counts once. taken is a check on the side whose map has what was counted.
@@ -133,6 +186,7 @@ static int judge_orphans(struct leaks *l, struct vd_err *err)
     if (!l->s->orphans.n)
         return 0;
     l->rest = &l->own_rest;
+    l->most = plan_for(l, &l->s->free_clusters);
     taken = vd_scratch_new(l->ck, err);
     if (!taken)
         return -1;
@@ -178,10 +232,7 @@ static int judge_run(struct leaks *l, uint64_t first, uint64_t end, bool is_kept
         else
             level = first >= l->tail ? VD_LEVEL_LEAKS : VD_LEVEL_SAFE;
         if (judge_stretch(l, first, stop - first, level,
-                          level == VD_LEVEL_NONE
-                              ? (l->keeps_length
-                                     ? "a device keeps its length, so nothing is gained by filling it"
-                                     : "no data cluster behind it can be moved here")
+                          level == VD_LEVEL_NONE ? why_stuck(l)
                           : evidence ? "kept below level all: it may hold data that damage elsewhere lost"
                                      : NULL,
                           err) < 0)
@@ -204,12 +255,10 @@ static int judge_runs(struct leaks *l, const struct vd_runs *runs, bool is_kept,
 
 static int judge_rest(struct leaks *l, struct vd_err *err)
 {
-    uint64_t clusters = l->g->file_end >> l->g->cluster_bits;
     struct vd_runs kept = {0}, plain = {0}, theirs = {0};
     int rc = 0;
 
-    l->plan = l->keeps_length ? (struct qed_compaction){.new_end = l->tail}
-                              : qed_plan_compaction(l->rest, metadata_end(l), clusters);
+    l->plan = plan_for(l, l->rest);
     if (!l->ck->kept_leaks && !l->ck->given_up)
         return judge_runs(l, l->rest, false, err);
     if ((l->ck->kept_leaks && vd_runs_add_all(&theirs, l->ck->kept_leaks) < 0) ||
