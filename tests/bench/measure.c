@@ -6,7 +6,6 @@
  * The program's output goes to a file opened before the clock starts. Tiny on purpose: the kernel counts the
  * memory of the process that calls exec into the peak of the program.
  */
-#define _GNU_SOURCE
 #include <err.h>
 #include <fcntl.h>
 #include <stdio.h>
