@@ -162,12 +162,53 @@ static struct BlockDriverState *open_somehow(struct BlockDriverState *file, cons
     return bs;
 }
 
-static struct BlockDriverState *make_output(const char *output, const struct BlockDriver *drv, uint64_t size,
-                                            struct vd_err *err)
+/* Shows the disk of the one snapshot that has that id, or else that name. */
+static int show_snapshot(struct BlockDriverState *bs, const char *wanted, struct vd_err *err)
+{
+    struct vd_snapshot_names names;
+    uint64_t by_id = UINT64_MAX, by_name = UINT64_MAX, n = 0;
+    int rc = bs->drv->bdrv_snapshot_load_tmp ? 0 : 1;
+
+    for (uint64_t i = 0; rc == 0 || rc == 2; i++) {
+        rc = bs->drv->bdrv_snapshot_load_tmp(bs, i, &names, err);
+        if (rc != 0 && rc != 2)
+            break;
+        if (by_id == UINT64_MAX && strcmp(names.id, wanted) == 0)
+            by_id = i;
+        if (strcmp(names.name, wanted) == 0) {
+            by_name = i;
+            n++;
+        }
+    }
+    if (rc < 0)
+        return -1;
+    if (by_id == UINT64_MAX && n != 1)
+        return vd_fail(
+            err, VD_ERR_REFUSED, 0,
+            n ? "%s: more than one snapshot has the name %s; take its id (`vdcheck info` lists them)"
+              : "%s: no snapshot has the id or the name %s (`vdcheck info` lists them)",
+            bs->filename, wanted);
+    rc = bs->drv->bdrv_snapshot_load_tmp(bs, by_id != UINT64_MAX ? by_id : by_name, &names, err);
+    if (rc == 2)
+        return vd_fail(err, VD_ERR_FORMAT, 0, "%s: the L1 table of snapshot %s cannot be found",
+                       bs->filename, wanted);
+    return rc;
+}
+
+/* In the format of the image it was read from, the new one gets clusters of the same size. */
+static struct BlockDriverState *make_output(const char *output, const struct BlockDriver *drv,
+                                            const struct BlockDriverState *from, struct vd_err *err)
 {
     vd_auto(BlockDriverState) file = vd_file_create(output, false, err);
-    struct vd_create_options create = {.size = (int64_t)size};
+    struct BlockDriverInfo info = {0};
+    char cluster_size[32];
+    const char *const pairs[] = {cluster_size, NULL};
+    struct vd_create_options create = {.size = from->total_bytes};
 
+    if (drv == from->drv && drv->bdrv_get_info &&
+        drv->bdrv_get_info((struct BlockDriverState *)from, &info, NULL) == 0 && info.cluster_size &&
+        snprintf(cluster_size, sizeof(cluster_size), "cluster_size=%" PRId64, (int64_t)info.cluster_size) > 0)
+        create.pairs = pairs;
     if (!file)
         return NULL;
     if (drv->bdrv_co_create(file, &create, err) < 0) {
@@ -196,7 +237,7 @@ static int run_copy(struct copy *c, struct vd_budget *budget, struct vd_err *err
     return bdrv_flush(c->to->file, err) < 0 || bdrv_inactivate(c->to, err) < 0 ? -1 : 0;
 }
 
-int vd_salvage(const char *path, const char *output, const struct BlockDriver *drv,
+int vd_salvage(const char *path, const char *output, const struct BlockDriver *drv, const char *snapshot,
                const struct vd_open_options *opts, struct vd_budget *budget, struct vd_salvage_answer *answer,
                struct vd_err *err)
 {
@@ -216,13 +257,13 @@ int vd_salvage(const char *path, const char *output, const struct BlockDriver *d
     if (!from_drv)
         return -1;
     from = open_somehow(file, from_drv, budget, &work, &answer->is_guessed, err);
-    if (from) {
+    if (from && (!snapshot || show_snapshot(from, snapshot, err) == 0)) {
         /* Without its backing file, what the image itself holds comes out. */
         if (vd_open_backing(from, opts, &why) < 0)
             snprintf(answer->backing_why, sizeof(answer->backing_why), "%.*s",
                      (int)sizeof(answer->backing_why) - 1, why.story);
         answer->size = (uint64_t)from->total_bytes;
-        to = make_output(output, drv, answer->size, err);
+        to = make_output(output, drv, from, err);
     }
     if (to) {
         c.from = from;

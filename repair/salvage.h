@@ -33,9 +33,9 @@ struct vd_salvage_answer {
     char backing_why[256]; /* why the backing chain was not read; "": it was, or there is none */
 };
 
-/* Copies the disk of the image at path into a new file `output` of the driver `drv`. 0 also where something
- * was lost. */
-int vd_salvage(const char *path, const char *output, const struct BlockDriver *drv,
+/* Copies the disk of the image at path, or what its snapshot of that id or name holds (NULL: the active
+ * disk), into a new file `output` of the driver `drv`. 0 also where something was lost. */
+int vd_salvage(const char *path, const char *output, const struct BlockDriver *drv, const char *snapshot,
                const struct vd_open_options *opts, struct vd_budget *budget, struct vd_salvage_answer *answer,
                struct vd_err *err);
 void vd_salvage_answer_free(struct vd_salvage_answer *answer);

@@ -234,10 +234,10 @@ static struct BlockDriverState *open_snapshot(const struct vd_verify_input *in, 
 
     for (uint64_t i = 0; rc == 0 || rc == 2; i++) {
         vd_auto(BlockDriverState) bs = bdrv_open_node(in->drv, file, BDRV_O_CHECK, err);
-        char seen[BDRV_SNAPSHOT_ID];
+        struct vd_snapshot_names seen;
 
-        rc = bs ? in->drv->bdrv_snapshot_load_tmp(bs, i, seen, err) : -1;
-        if (rc == 0 && strcmp(seen, id) == 0)
+        rc = bs ? in->drv->bdrv_snapshot_load_tmp(bs, i, &seen, err) : -1;
+        if (rc == 0 && strcmp(seen.id, id) == 0)
             return vd_take(&bs);
     }
     return NULL;
@@ -253,18 +253,18 @@ static int judge_snapshots(struct guest *g, struct vd_err *err)
     for (uint64_t i = 0; rc == 0 || rc == 2; i++) {
         vd_auto(BlockDriverState) old = bdrv_open_node(in->drv, in->file, BDRV_O_CHECK, err);
         vd_auto(BlockDriverState) new = NULL;
-        char id[BDRV_SNAPSHOT_ID];
+        struct vd_snapshot_names names;
         struct guest view = *g;
 
-        rc = old ? in->drv->bdrv_snapshot_load_tmp(old, i, id, err) : -1;
+        rc = old ? in->drv->bdrv_snapshot_load_tmp(old, i, &names, err) : -1;
         if (rc == 0)
-            new = open_snapshot(in, in->overlay, id, err);
+            new = open_snapshot(in, in->overlay, names.id, err);
         if (!new)
             continue;
         view.old = old;
         view.new = new;
         if (judge_disk(&view, err) < 0)
-            return vd_while(err, "snapshot %s", id);
+            return vd_while(err, "snapshot %s", names.id);
     }
     return rc < 0 ? -1 : 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * vdcheck salvage [-f NAME] [-O NAME] IMAGE OUTPUT
+ * vdcheck salvage [-f NAME] [-O NAME] [--snapshot=NAME] IMAGE OUTPUT
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -105,10 +105,8 @@ int vd_cmd_salvage(struct vd_cli *cli)
         return vd_cli_usage(cli, "an image and an output file expected");
     if (!drv || !drv->bdrv_co_create)
         return vd_cli_usage(cli, "-O %s: no format that can be created", cli->output_format);
-    if (cli->snapshot)
-        return vd_cli_usage(cli, "--snapshot: no format with snapshots is known");
     progress.image = cli->words[0];
-    if (vd_salvage(cli->words[0], cli->words[1], drv, &opts, &budget, &answer, &err) < 0)
+    if (vd_salvage(cli->words[0], cli->words[1], drv, cli->snapshot, &opts, &budget, &answer, &err) < 0)
         status = vd_cli_fail(&err);
     vd_progress_clear(&progress);
     if (status == 0) {

@@ -43,7 +43,11 @@ enum {
  */
 enum vd_stage { VD_STAGE_NEW, VD_STAGE_TABLE, VD_STAGE_ROOT, VD_STAGE_FLAG };
 
-enum { BDRV_SNAPSHOT_ID = 128 };
+/* A snapshot of an image, as people name it. */
+enum { BDRV_SNAPSHOT_TEXT = 128 };
+struct vd_snapshot_names {
+    char id[BDRV_SNAPSHOT_TEXT], name[BDRV_SNAPSHOT_TEXT];
+};
 
 enum {
     BDRV_BLOCK_DATA = 1,         /* has bytes of its own */
@@ -119,7 +123,7 @@ struct BlockDriver {
     int (*bdrv_snapshot_list)(struct BlockDriverState *bs, struct vd_info *info, struct vd_err *err);
     /* Shows snapshot i (from 0) read-only in place of the active disk, and tells its id. 1: there is no such
      * snapshot; 2: it cannot be shown. */
-    int (*bdrv_snapshot_load_tmp)(struct BlockDriverState *bs, uint64_t i, char id[BDRV_SNAPSHOT_ID],
+    int (*bdrv_snapshot_load_tmp)(struct BlockDriverState *bs, uint64_t i, struct vd_snapshot_names *names,
                                   struct vd_err *err);
     int (*bdrv_co_invalidate_cache)(struct BlockDriverState *bs, struct vd_err *err);
 

@@ -17,8 +17,10 @@ libvdcheck_a_SOURCES += \
 	formats/qcow2/judge-bitmap.c \
 	formats/qcow2/judge-extension.c \
 	formats/qcow2/judge-metadata.c \
+	formats/qcow2/judge-odd.c \
 	formats/qcow2/judge-shared.c \
 	formats/qcow2/judge-snapshot.c \
+	formats/qcow2/judge-truncated.c \
 	formats/qcow2/judge.c \
 	formats/qcow2/judge.h \
 	formats/qcow2/layout.h \

@@ -325,6 +325,13 @@ static bool has_unknown_incompat(const struct qcow2 *q)
     return q->header.incompatible_features & ~(uint64_t)QCOW2_INCOMPAT_KNOWN;
 }
 
+/* While the dirty bit is not set, the counts are right. */
+static bool has_lazy_refcounts(const struct qcow2 *q)
+{
+    return q->g.version > 2 && (q->header.compatible_features & QCOW2_COMPAT_LAZY_REFCOUNTS) &&
+           !(q->header.incompatible_features & QCOW2_INCOMPAT_DIRTY);
+}
+
 static bool has_unknown_compat(const struct qcow2 *q)
 {
     return q->header.compatible_features & ~(uint64_t)QCOW2_COMPAT_KNOWN;
@@ -472,6 +479,7 @@ const struct qcow2_rule qcow2_rules[] = {
     {QCOW2_BACKING_NAME_TOO_LONG,      backing_name_is_too_long,          "backing_file_size",       QCOW2_REFUSES_OPEN                         },
     {QCOW2_DATA_FILE_RAW_WITHOUT_FILE, has_raw_without_data_file,         "autoclear_features",      QCOW2_REFUSES_OPEN                         },
     {QCOW2_BACKING_WITH_RAW_DATA_FILE, has_raw_and_backing,               "autoclear_features",      0                                          },
+    {QCOW2_LAZY_REFCOUNTS,             has_lazy_refcounts,                "compatible_features",     0                                          },
     {QCOW2_COMPAT_UNKNOWN,             has_unknown_compat,                "compatible_features",     0                                          },
     {QCOW2_AUTOCLEAR_UNKNOWN,          has_unknown_autoclear,             "autoclear_features",      0                                          },
     {0,                                NULL,                              NULL,                      0                                          },

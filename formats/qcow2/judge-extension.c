@@ -202,12 +202,30 @@ static void judge_data_file(struct vd_check *ck)
         vd_found(ck, QCOW2_DATA_FILE_MISSING, .host = ext->off, .found_text = ck->data_file->why);
 }
 
-int qcow2_judge_data_file_size(struct vd_check *ck, const struct qcow2_walk *walk)
+/* Where the data file is a raw disk of its own, every cluster of the disk has to lead to its place there. */
+static void judge_raw_holes(struct vd_check *ck, const struct qcow2_walk *walk)
+{
+    const struct qcow2 *q = ck->bs->opaque;
+    uint64_t total = vd_div_up(q->g.size, q->g.cluster_size), holes;
+
+    if (!q->g.has_data_file || !(q->header.autoclear_features & QCOW2_AUTOCLEAR_DATA_FILE_RAW) ||
+        ck->map_is_incomplete)
+        return;
+    holes = total - vd_min(total, walk->raw_n + walk->raw_zeroes);
+    if (holes)
+        vd_found(ck, QCOW2_DATAFILE_RAW_HOLE, .host = q->g.l1_off, .count = holes);
+    if (walk->raw_zeroes)
+        vd_found(ck, QCOW2_DATAFILE_RAW_HOLE, .host = q->g.l1_off, .count = walk->raw_zeroes,
+                 .severity = VD_WARNING);
+}
+
+int qcow2_judge_data_file_map(struct vd_check *ck, const struct qcow2_walk *walk)
 {
     const struct qcow2 *q = ck->bs->opaque;
     const struct vd_named_file *file = ck->data_file;
     uint64_t end;
 
+    judge_raw_holes(ck, walk);
     if (!file || file->state != VD_FILE_FOUND)
         return 0;
     end = vd_min(walk->max_guest, q->g.size);

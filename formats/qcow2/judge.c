@@ -440,49 +440,18 @@ int qcow2_judge_copied(struct vd_check *ck, struct qcow2_walk *walk, struct vd_e
     return 0;
 }
 
-/* ---- what is legal and odd */
-
-static int on_beyond(void *opaque, const struct qcow2_seen *seen, struct vd_err *err)
-{
-    struct judge *j = opaque;
-    uint64_t guest = qcow2_guest(j->g, seen->table->slot, seen->i);
-
-    (void)err;
-    if (guest < j->g->size)
-        return 0;
-    VD_AT(j->ck, "L2", seen->i);
-    vd_found(j->ck, QCOW2_L2_ENTRY_BEYOND_SIZE, .host = seen->table->off + seen->i * j->g->entry_bytes,
-             .guest = guest, .found = seen->word);
-    return 0;
-}
-
-static int judge_oddities(struct judge *j, struct vd_err *err)
-{
-    for (size_t i = 0; i < j->walk->tables.n; i++) {
-        const struct qcow2_table *t = &j->walk->tables.v[i];
-
-        if (!(t->trees & 1) || qcow2_is_mass_damage(t->bad, t->used))
-            continue;
-        VD_AT(j->ck, "L1", t->slot);
-        if (qcow2_guest(j->g, t->slot, 0) >= j->g->size)
-            vd_found(j->ck, QCOW2_L1_ENTRY_BEYOND_SIZE, .host = t->ref_off,
-                     .guest = qcow2_guest(j->g, t->slot, 0), .found = t->off);
-        else if (t->has_beyond && qcow2_each_entry(j, t, on_beyond, j, err) < 0)
-            return -1;
-    }
-    return 0;
-}
-
 int qcow2_judge(struct vd_check *ck, struct qcow2_walk *walk, struct vd_err *err)
 {
     struct judge j = new_judge(ck, walk);
-    int rc = judge_slots(&j, err);
+    int rc = qcow2_judge_truncated(&j, err);
 
-    if (rc == 0)
+    if (rc == 0 && !ck->has_changed)
+        rc = judge_slots(&j, err);
+    if (rc == 0 && !ck->has_changed)
         rc = judge_tables(&j, err);
     ck->tree = NULL;
     if (rc == 0)
-        rc = judge_oddities(&j, err);
+        rc = qcow2_judge_odd(&j, err);
     vd_runs_done(&j.masked);
     return rc;
 }

@@ -58,4 +58,13 @@ typedef int qcow2_entry_fn(void *opaque, const struct qcow2_seen *seen, struct v
 int qcow2_each_entry(struct judge *j, const struct qcow2_table *t, qcow2_entry_fn *fn, void *opaque,
                      struct vd_err *err);
 
+/* ---- judge-odd.c: what is legal, and odd enough to be told */
+
+int qcow2_judge_odd(struct judge *j, struct vd_err *err);
+
+/* ---- judge-truncated.c */
+
+/* Tells that the end of the file was cut off, where counts and entries agree on what stood there. */
+int qcow2_judge_truncated(struct judge *j, struct vd_err *err);
+
 #endif

@@ -2,8 +2,9 @@
 /*
  * Pass "leaks": clusters with a count that nobody claims, and what lies behind the last used cluster.
  *
- * Freeing means a count of 0: nothing is punched out of the file. Where a mapping was found wrong, the leaked
- * clusters may be what it led to, and stay below level `all`.
+ * Freeing means a count of 0, and a shorter file where the last clusters are free then: nothing is punched
+ * out. Where a mapping was found wrong, the leaked clusters may be what it led to, and stay below level
+ * `all`.
  */
 #include "formats/qcow2/qcow2.h"
 
@@ -42,6 +43,16 @@ static int judge_runs(struct leaks *l, const struct vd_runs *runs, bool is_kept,
     return 0;
 }
 
+/* Leaked clusters at the very end of the file are cut off. */
+static int cut_tail(struct leaks *l, struct vd_err *err)
+{
+    uint64_t end = l->g->file_end >> l->g->cluster_bits;
+
+    while (end > l->tail && vd_runs_has(&l->to_free, end - 1))
+        end = vd_max(l->tail, l->to_free.v[vd_runs_find(&l->to_free, end - 1)].first);
+    return l->keeps_length ? 0 : qcow2_fix_cut(l->ck, end << l->g->cluster_bits, err);
+}
+
 /* What an earlier repair kept as evidence, or this one gave up, is not given back by a safe one. */
 static int judge_leaked(struct leaks *l, struct vd_err *err)
 {
@@ -58,7 +69,7 @@ static int judge_leaked(struct leaks *l, struct vd_err *err)
     if (rc == 0)
         rc = judge_runs(l, &kept, true, err);
     if (rc == 0 && l->to_free.n)
-        rc = qcow2_fix_runs(l->ck, &l->to_free, 0, err);
+        rc = qcow2_fix_runs(l->ck, &l->to_free, 0, err) < 0 ? -1 : cut_tail(l, err);
     vd_runs_done(&l->to_free);
     vd_runs_done(&kept);
     vd_runs_done(&plain);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "formats/base/bytes.h"
 #include "formats/node/scan.h"
 #include "formats/qcow2/qcow2.h"
 
@@ -77,10 +78,8 @@ static enum vd_level level_of(const struct counts *c, enum qcow2_finding finding
 {
     if (finding == QCOW2_REFCOUNT_OVERFLOW)
         return VD_LEVEL_NONE;
-    if (finding == QCOW2_REFCOUNT_HIGH)
+    if (finding == QCOW2_REFCOUNT_HIGH || finding == QCOW2_REFCOUNT_BEYOND_EOF)
         return has_evidence(c->ck) || was_kept(c) ? VD_LEVEL_ALL : VD_LEVEL_LEAKS;
-    if (finding == QCOW2_REFCOUNT_BEYOND_EOF)
-        return VD_LEVEL_LEAKS;
     return c->ck->map_is_incomplete ? VD_LEVEL_NONE : VD_LEVEL_SAFE;
 }
 
@@ -106,7 +105,7 @@ static int judge_stretch(struct counts *c, struct vd_err *err)
     VD_AT(c->ck, "cluster", t->first);
     if (vd_found(c->ck, finding, .host = count_off(c, t->first), .found = t->stored, .expected = t->count,
                  .count = t->n, .level = level_of(c, finding),
-                 .overcounted = finding == QCOW2_REFCOUNT_HIGH ? &clusters : NULL) == VD_FIX)
+                 .overcounted = t->stored > t->count ? &clusters : NULL) == VD_FIX)
         return qcow2_fix_counts(c->ck, t->first, t->n, t->count, err);
     return 0;
 }
@@ -154,6 +153,19 @@ static int compare(struct counts *c, const uint8_t *bytes, uint64_t in_bytes, ui
     return 0;
 }
 
+/* Counts that the file system never wrote, of clusters of the file. */
+static void judge_hole(struct counts *c, const struct vd_scan_piece *piece)
+{
+    struct vd_span host = {piece->table->span.off + piece->at, piece->len};
+
+    if (c->judges_nothing || piece->table->cookie * c->q->g.block_n >= c->s->map_clusters ||
+        (piece->bytes && !vd_is_zero(piece->bytes, piece->len)) ||
+        !bdrv_is_hole(c->ck->bs->file, (int64_t)host.off, (int64_t)host.len))
+        return;
+    VD_AT(c->ck, "reftable", piece->table->cookie);
+    vd_found(c->ck, QCOW2_HOLE_IN_METADATA, .host = host.off, .host_bytes = host.len);
+}
+
 static int on_block_piece(void *opaque, const struct vd_scan_piece *piece, struct vd_err *err)
 {
     struct counts *c = opaque;
@@ -169,6 +181,7 @@ static int on_block_piece(void *opaque, const struct vd_scan_piece *piece, struc
                  .host_bytes = piece->len, .found_text = piece->why->story);
         return 0;
     }
+    judge_hole(c, piece);
     return compare(c, piece->bytes, 0, first, n, err);
 }
 
@@ -195,6 +208,43 @@ static int compare_blocks(struct counts *c, struct vd_err *err)
     if (vd_scan(c->ck->bs->file, list, blocks->n, c->ck->budget, on_block_piece, c, err) < 0)
         return -1;
     return judge_stretch(c, err);
+}
+
+/* ---- blocks that count nothing */
+
+static int is_blank(struct counts *c, uint64_t block, bool *blank, struct vd_err *err)
+{
+    const struct qcow2_geometry *g = &c->q->g;
+    vd_auto_mem uint8_t *bytes = malloc(g->cluster_size);
+
+    if (!bytes)
+        return vd_fail_memory(err);
+    *blank = bdrv_pread_padded(c->ck->bs->file, (int64_t)block, (int64_t)g->cluster_size, bytes, NULL) == 0 &&
+             vd_is_zero(bytes, g->cluster_size);
+    return vd_budget_go_on(c->ck->budget, err);
+}
+
+/* Blocks for clusters behind the end of the file. What of their counts is not 0 was told. */
+static int judge_unneeded(struct counts *c, struct vd_err *err)
+{
+    const struct qcow2_block_vec *blocks = &c->s->reftable.blocks;
+
+    for (size_t i = 0; i < blocks->n; i++) {
+        uint64_t off = c->q->g.reftable_off + 8 * (uint64_t)blocks->v[i].index;
+        bool blank = false;
+
+        if (blocks->v[i].index * c->q->g.block_n < c->s->map_clusters)
+            continue;
+        if (is_blank(c, blocks->v[i].off, &blank, err) < 0)
+            return -1;
+        VD_AT(c->ck, "reftable", blocks->v[i].index);
+        if (blank &&
+            vd_found(c->ck, QCOW2_REFBLOCK_BEYOND_NEED, .host = off, .found = blocks->v[i].off,
+                     .expected = 0) == VD_FIX &&
+            qcow2_fix_word(c->ck, off, 0, VD_STAGE_TABLE, err) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 /* ---- blocks that are not there */
@@ -380,5 +430,7 @@ int qcow2_pass_refcounts(struct vd_check *ck, struct vd_err *err)
 
     if (judge_structures(&c, err) < 0)
         return -1;
-    return s->reftable.is_lost || ck->has_changed ? 0 : run(&c, err);
+    if (s->reftable.is_lost || ck->has_changed)
+        return 0;
+    return run(&c, err) < 0 ? -1 : judge_unneeded(&c, err);
 }

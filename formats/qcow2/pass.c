@@ -95,7 +95,7 @@ static int pass_tables(struct vd_check *ck, struct vd_err *err)
                                               .fragmented = s->walk.fragmented + s->walk.compressed,
                                               .compressed = s->walk.compressed,
                                               .zero = s->walk.zeroes};
-    if (qcow2_judge_data_file_size(ck, &s->walk) < 0 || qcow2_judge(ck, &s->walk, err) < 0 ||
+    if (qcow2_judge_data_file_map(ck, &s->walk) < 0 || qcow2_judge(ck, &s->walk, err) < 0 ||
         qcow2_judge_conflicts(ck, &s->walk, err) < 0)
         return -1;
     return qcow2_judge_metadata(ck, &s->snapshots, &s->bitmaps, err);

@@ -373,7 +373,7 @@ static inline uint64_t qcow2_snapshot_need(const struct qcow2_geometry *g, const
 int qcow2_snapshot_list(struct BlockDriverState *bs, struct vd_info *info, struct vd_err *err);
 
 /* Shows a snapshot's disk: its L1 table and size stand in place of the active ones. */
-int qcow2_snapshot_load_tmp(struct BlockDriverState *bs, uint64_t i, char id[BDRV_SNAPSHOT_ID],
+int qcow2_snapshot_load_tmp(struct BlockDriverState *bs, uint64_t i, struct vd_snapshot_names *names,
                             struct vd_err *err);
 
 /* ---- judge-snapshot.c */
@@ -503,7 +503,9 @@ struct qcow2_walk {
     uint64_t odd_copied_n;                /* clusters whose L2 entries say of the count what is not so */
     uint64_t misplaced; /* clusters with more than one guest position, or with another owner */
     uint64_t allocated, zeroes, compressed, fragmented; /* of the active disk */
-    uint64_t max_guest; /* end of the highest mapped guest cluster of the active disk */
+    uint64_t raw_n;      /* active entries of an image with a data file that lead to it, and those */
+    uint64_t raw_zeroes; /* that read as zeroes */
+    uint64_t max_guest;  /* end of the highest mapped guest cluster of the active disk */
     bool has_snapshots;
     bool l1_is_hole;
     bool stops_early; /* the caller only wants to know whether anything is wrong */
@@ -638,8 +640,9 @@ void qcow2_state_done(struct qcow2_state *s);
 /* Is it the header that is wrong? */
 int qcow2_judge_suspect(struct vd_check *ck, struct vd_err *err);
 
-/* Is the external data file, where it was looked up, long enough for what the tables say is in it? */
-int qcow2_judge_data_file_size(struct vd_check *ck, const struct qcow2_walk *walk);
+/* Is the external data file, where it was looked up, long enough for what the tables say is in it, and does a
+ * raw one hold all of the disk? */
+int qcow2_judge_data_file_map(struct vd_check *ck, const struct qcow2_walk *walk);
 
 /* ---- judge.c: from counts of the walk to findings about L1 and L2 entries */
 

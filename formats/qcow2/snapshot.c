@@ -270,7 +270,7 @@ static void show(struct BlockDriverState *bs, const struct qcow2_snapshot *sn)
     q->l1.n = q->l2.n = 0;
 }
 
-int qcow2_snapshot_load_tmp(struct BlockDriverState *bs, uint64_t i, char id[BDRV_SNAPSHOT_ID],
+int qcow2_snapshot_load_tmp(struct BlockDriverState *bs, uint64_t i, struct vd_snapshot_names *names,
                             struct vd_err *err)
 {
     struct vd_budget budget = VD_BUDGET_INIT;
@@ -280,7 +280,8 @@ int qcow2_snapshot_load_tmp(struct BlockDriverState *bs, uint64_t i, char id[BDR
     if (qcow2_read_snapshots(bs, &budget, &s, err) < 0)
         return -1;
     if (i < s.list.n) {
-        snprintf(id, BDRV_SNAPSHOT_ID, "%s", s.list.v[i].id);
+        snprintf(names->id, sizeof(names->id), "%s", s.list.v[i].id);
+        snprintf(names->name, sizeof(names->name), "%s", s.list.v[i].name);
         rc = s.list.v[i].l1_is_sound ? 0 : 2;
         if (rc == 0)
             show(bs, &s.list.v[i]);

@@ -315,6 +315,10 @@ static int take_odd_word(struct walker *w, struct qcow2_table *t, uint64_t i, ui
         return claim_packed(w, t, &e, t->off + i * w->g->entry_bytes, err);
     if (w->g->has_data_file && (t->trees & 1) && (e.type == QCOW2_NORMAL || e.type == QCOW2_ZERO_ALLOCATED))
         w->walk->allocated++;
+    if (w->g->has_data_file && (t->trees & 1) && qcow2_guest(w->g, t->slot, i) < w->g->size) {
+        w->walk->raw_n += e.type == QCOW2_NORMAL || e.faults;
+        w->walk->raw_zeroes += e.type != QCOW2_NORMAL && !e.faults;
+    }
     if (!w->g->has_data_file && e.host)
         *claims = e.host | (e.is_copied ? VD_WORD_ONLY : 0);
     return 0;
