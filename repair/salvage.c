@@ -190,8 +190,8 @@ static int show_snapshot(struct BlockDriverState *bs, const char *wanted, struct
             bs->filename, wanted);
     rc = bs->drv->bdrv_snapshot_load_tmp(bs, by_id != UINT64_MAX ? by_id : by_name, &names, err);
     if (rc == 2)
-        return vd_fail(err, VD_ERR_FORMAT, 0, "%s: the L1 table of snapshot %s cannot be found",
-                       bs->filename, wanted);
+        return vd_fail(err, VD_ERR_FORMAT, 0, "%s: the L1 table of snapshot %s cannot be found", bs->filename,
+                       wanted);
     return rc;
 }
 

@@ -9,7 +9,7 @@
 #include "formats/qcow2/qcow2.h"
 
 /* An encryption method that is not known is LUKS where the extension for it leads to a LUKS header. */
-static int plan_crypt_method(struct BlockDriverState *bs, struct qcow2_header *fixed, bool *has_fix,
+static int plan_crypt_method(struct BlockDriverState *bs, struct qcow2_header *fixed, enum vd_level *level,
                              struct vd_err *err)
 {
     struct qcow2_crypt crypt;
@@ -17,18 +17,19 @@ static int plan_crypt_method(struct BlockDriverState *bs, struct qcow2_header *f
     if (qcow2_read_crypt(bs, &crypt, err) < 0)
         return -1;
     fixed->crypt_method = QCOW2_CRYPT_LUKS;
-    *has_fix = crypt.is_sane;
+    *level = crypt.is_sane ? 0 : VD_LEVEL_NONE;
     return 0;
 }
 
-/* What a repair of the rule writes: the field's new value; *has_fix is false where nothing is proven. */
-static int plan_header(struct BlockDriverState *bs, enum qcow2_finding finding, struct qcow2_header *fixed,
-                       bool *has_fix, struct vd_err *err)
+/* What a repair of the rule writes: the field's new value. *level is none where there is no such value, and 0
+ * where it is the row's. */
+static int plan_header(struct vd_check *ck, enum qcow2_finding finding, struct qcow2_header *fixed,
+                       enum vd_level *level, struct vd_err *err)
 {
-    const struct qcow2 *q = bs->opaque;
+    const struct qcow2 *q = ck->bs->opaque;
 
     *fixed = q->header;
-    *has_fix = true;
+    *level = 0;
     switch ((int)finding) {
     case QCOW2_HEADER_MAGIC:
         fixed->magic = QCOW2_MAGIC;
@@ -41,19 +42,24 @@ static int plan_header(struct BlockDriverState *bs, enum qcow2_finding finding, 
     case QCOW2_HEADER_LENGTH_UNALIGNED:
     case QCOW2_HEADER_LENGTH_SUSPECT:
         fixed->header_length = q->rest.fitting_length;
-        *has_fix = q->rest.fitting_length;
+        *level = q->rest.fitting_length ? 0 : VD_LEVEL_NONE;
         return 0;
     case QCOW2_SIZE_UNALIGNED:
         fixed->size = vd_align_up_sat(q->header.size, QCOW2_SECTOR);
         return 0;
     case QCOW2_CRYPT_METHOD_UNKNOWN:
-        return plan_crypt_method(bs, fixed, has_fix, err);
+        return plan_crypt_method(ck->bs, fixed, level, err);
     case QCOW2_DATA_FILE_RAW_WITHOUT_FILE:
     case QCOW2_BACKING_WITH_RAW_DATA_FILE:
         fixed->autoclear_features &= ~(uint64_t)QCOW2_AUTOCLEAR_DATA_FILE_RAW;
         return 0;
+    case QCOW2_HEADER_CLUSTER_BITS:
+    case QCOW2_REFCOUNT_ORDER_INVALID:
+    case QCOW2_L1_OFFSET_MISALIGNED:
+    case QCOW2_L1_OFFSET_OUT_OF_FILE:
+        return qcow2_search_header(ck, finding, fixed, level, err);
     default:
-        *has_fix = false;
+        *level = VD_LEVEL_NONE;
         return 0;
     }
 }
@@ -63,15 +69,14 @@ static int judge_rule(struct vd_check *ck, const struct qcow2_rule *rule, struct
     const struct qcow2 *q = ck->bs->opaque;
     const struct vd_field *field = vd_layout_find(&qcow2_header_layout, rule->field);
     struct qcow2_header fixed;
-    bool has_fix;
+    enum vd_level level;
     uint64_t now = vd_field_get(field, &q->header), then;
 
-    if (plan_header(ck->bs, rule->finding, &fixed, &has_fix, err) < 0)
+    if (plan_header(ck, rule->finding, &fixed, &level, err) < 0)
         return -1;
-    then = has_fix ? vd_field_get(field, &fixed) : now;
+    then = level == VD_LEVEL_NONE ? now : vd_field_get(field, &fixed);
     if (vd_found(ck, rule->finding, .host = field->offset, .found = now,
-                 .expected = then != now ? then : VD_NOWHERE,
-                 .level = has_fix ? 0 : VD_LEVEL_NONE) == VD_LEAVE)
+                 .expected = then != now ? then : VD_NOWHERE, .level = level) == VD_LEAVE)
         return 0;
     ck->has_changed = true;
     return qcow2_write_fields(ck->bs, &fixed, rule->field, rule->field, VD_STAGE_ROOT, err);

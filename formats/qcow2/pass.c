@@ -48,6 +48,8 @@ static int claim_l1(struct vd_check *ck, struct vd_err *err)
     const struct qcow2_state *s = ck->driver_data;
     const struct qcow2 *q = ck->bs->opaque;
     struct vd_span l1 = {q->g.l1_off, 8 * q->g.l1_n};
+    struct qcow2_header fixed;
+    enum vd_level level;
     uint64_t shared = 0;
 
     if (!l1.len)
@@ -57,7 +59,13 @@ static int claim_l1(struct vd_check *ck, struct vd_err *err)
     /* The refcount structures prove themselves by what they count. */
     if (!shared && !qcow2_has_block_in(&s->reftable, l1))
         return 0;
-    vd_found(ck, QCOW2_L1_OFFSET_OVERLAP, .host = 40, .found = q->g.l1_off);
+    if (qcow2_search_header(ck, QCOW2_L1_OFFSET_OVERLAP, &fixed, &level, err) < 0)
+        return -1;
+    if (vd_found(ck, QCOW2_L1_OFFSET_OVERLAP, .host = 40, .guest = 0, .guest_bytes = q->g.size,
+                 .found = q->g.l1_off,
+                 .expected = level == VD_LEVEL_NONE ? VD_NOWHERE : fixed.l1_table_offset,
+                 .level = level) == VD_FIX)
+        return qcow2_fix_fields(ck, &fixed, "l1_table_offset", "l1_table_offset", VD_STAGE_ROOT, err);
     ck->map_is_incomplete = true;
     return VD_STOP;
 }

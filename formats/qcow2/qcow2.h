@@ -637,6 +637,12 @@ void qcow2_state_done(struct qcow2_state *s);
 
 /* ---- suspect.c */
 
+/* The one value of the field that a finding is about (cluster size, width of counts, place of the L1 table)
+ * with which nothing in the file is corrupt. *level is safe where it explains every cluster and nothing of it
+ * could be read by the old value, else all; none where there is no such value, or where there are several. */
+int qcow2_search_header(struct vd_check *ck, enum qcow2_finding finding, struct qcow2_header *fixed,
+                        enum vd_level *level, struct vd_err *err);
+
 /* Is it the header that is wrong? */
 int qcow2_judge_suspect(struct vd_check *ck, struct vd_err *err);
 

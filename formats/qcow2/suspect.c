@@ -137,29 +137,119 @@ static int try_other(struct vd_check *ck, struct other *other, const struct qcow
     return 0;
 }
 
-static int try_all(struct vd_check *ck, struct other *other, struct vd_err *err)
+static int try_cluster_bits(struct vd_check *ck, struct other *other, enum qcow2_finding finding,
+                            struct vd_err *err)
 {
     const struct qcow2 *q = ck->bs->opaque;
     struct qcow2_header h = q->header;
 
     for (uint32_t bits = QCOW2_MIN_CLUSTER_BITS; bits <= QCOW2_MAX_CLUSTER_BITS; bits++) {
         h.cluster_bits = bits;
-        if (bits != q->header.cluster_bits &&
-            try_other(ck, other, &h, QCOW2_HEADER_CLUSTER_BITS_SUSPECT, "cluster_bits", err) < 0)
+        if (bits != q->header.cluster_bits && try_other(ck, other, &h, finding, "cluster_bits", err) < 0)
             return -1;
     }
-    h = q->header;
-    if (q->g.version == 2)
-        return 0;
-    for (uint32_t order = 0; order <= QCOW2_MAX_REFCOUNT_ORDER; order++) {
+    return 0;
+}
+
+static int try_refcount_order(struct vd_check *ck, struct other *other, enum qcow2_finding finding,
+                              struct vd_err *err)
+{
+    const struct qcow2 *q = ck->bs->opaque;
+    struct qcow2_header h = q->header;
+
+    for (uint32_t order = 0; q->g.version > 2 && order <= QCOW2_MAX_REFCOUNT_ORDER; order++) {
         h.refcount_order = order;
-        if (order != q->header.refcount_order &&
-            try_other(ck, other, &h, QCOW2_REFCOUNT_ORDER_SUSPECT, "refcount_order", err) < 0)
+        if (order != q->header.refcount_order && try_other(ck, other, &h, finding, "refcount_order", err) < 0)
             return -1;
     }
-    h = q->header;
+    return 0;
+}
+
+/* Could the L1 table be at off? What cannot be read is no answer. */
+static int may_be_l1(struct vd_check *ck, uint64_t off, bool *may, struct vd_err *err)
+{
+    const struct qcow2 *q = ck->bs->opaque;
+    struct vd_span l1 = {off, 8 * (uint64_t)q->header.l1_size};
+    struct vd_err why = VD_ERR_INIT;
+    bool is_used = false;
+
+    *may = false;
+    if (vd_budget_go_on(ck->budget, err) < 0)
+        return -1;
+    if (bdrv_is_hole(ck->bs->file, (int64_t)off, (int64_t)q->g.cluster_size))
+        return 0;
+    if (qcow2_parses_as_l1(ck, off, q->header.l1_size, may, &is_used, &why) < 0 || !*may || !is_used ||
+        qcow2_names_l2_tables(ck->bs, l1, may, &why) < 0)
+        *may = false;
+    if (why.kind != VD_ERR_CANCELLED)
+        return 0;
+    *err = why;
+    return -1;
+}
+
+/* More tables than this that could be the one are more than can be told apart in bearable time. */
+enum { MOST_L1_TRIED = 64 };
+
+static int try_l1_offset(struct vd_check *ck, struct other *other, enum qcow2_finding finding,
+                         struct vd_err *err)
+{
+    const struct qcow2 *q = ck->bs->opaque;
+    struct qcow2_header h = q->header;
+    unsigned tried = 0;
+
+    for (uint64_t off = q->g.cluster_size; off < q->g.file_end && tried <= MOST_L1_TRIED;
+         off += q->g.cluster_size) {
+        bool may;
+
+        if (off == q->header.l1_table_offset)
+            continue;
+        if (may_be_l1(ck, off, &may, err) < 0)
+            return -1;
+        h.l1_table_offset = off;
+        if (may && (++tried > MOST_L1_TRIED || try_other(ck, other, &h, finding, "l1_table_offset", err) < 0))
+            break;
+    }
+    if (tried > MOST_L1_TRIED)
+        other->n = 0;
+    return err->kind ? -1 : 0;
+}
+
+/* Each place of the L1 table is tried only where it cannot be the one that the header says. */
+static int try_all(struct vd_check *ck, struct other *other, struct vd_err *err)
+{
+    const struct qcow2 *q = ck->bs->opaque;
+    struct qcow2_header h = q->header;
+    bool may = true;
+
+    if (try_cluster_bits(ck, other, QCOW2_HEADER_CLUSTER_BITS_SUSPECT, err) < 0 ||
+        try_refcount_order(ck, other, QCOW2_REFCOUNT_ORDER_SUSPECT, err) < 0 ||
+        may_be_l1(ck, q->g.l1_off, &may, err) < 0)
+        return -1;
+    if (q->g.l1_n && !may && try_l1_offset(ck, other, QCOW2_L1_OFFSET_OVERLAP, err) < 0)
+        return -1;
     h.incompatible_features ^= QCOW2_INCOMPAT_EXTENDED_L2;
-    return try_other(ck, other, &h, QCOW2_EXTL2_SUSPECT, "incompatible_features", err);
+    return q->g.version == 2 ? 0
+                             : try_other(ck, other, &h, QCOW2_EXTL2_SUSPECT, "incompatible_features", err);
+}
+
+int qcow2_search_header(struct vd_check *ck, enum qcow2_finding finding, struct qcow2_header *fixed,
+                        enum vd_level *level, struct vd_err *err)
+{
+    struct other other = {.leaked = UINT64_MAX};
+    int rc;
+
+    if (finding == QCOW2_HEADER_CLUSTER_BITS)
+        rc = try_cluster_bits(ck, &other, finding, err);
+    else if (finding == QCOW2_REFCOUNT_ORDER_INVALID)
+        rc = try_refcount_order(ck, &other, finding, err);
+    else
+        rc = try_l1_offset(ck, &other, finding, err);
+    *level = VD_LEVEL_NONE;
+    if (rc < 0 || other.n != 1)
+        return rc;
+    *fixed = other.header;
+    *level = other.leaked || finding == QCOW2_L1_OFFSET_OVERLAP ? VD_LEVEL_ALL : VD_LEVEL_SAFE;
+    return 0;
 }
 
 int qcow2_judge_suspect(struct vd_check *ck, struct vd_err *err)
