@@ -7,9 +7,9 @@
  * Every table is written whole; data clusters are holes, so the file costs its metadata. In the layout
  * "contig" data stands in guest order, in "random" every data cluster has a random place. The same options
  * give the same bytes.
- *
- * Shares no code with vdcheck: what it puts in is what vdcheck's answer is compared with.
  */
+#include "gen.h"
+
 #include <endian.h>
 #include <err.h>
 #include <fcntl.h>
@@ -22,7 +22,6 @@
 #include <unistd.h>
 
 enum {
-    EXIT_USAGE = 2,
     HEADER_CLUSTERS = 1,
     SMALLEST_CLUSTER = 4 << 10,
     LARGEST_CLUSTER = 64 << 20,
@@ -32,13 +31,13 @@ enum {
 
 struct image {
     uint64_t cluster_size, table_size, guest_size; /* as asked for */
-    uint64_t leaks, mapped, seed;
+    uint64_t mapped, seed;
     bool is_random;
 
     uint64_t table_entries; /* worked out */
-    uint64_t clusters;      /* data clusters; below 2^32 */
     uint64_t tables;        /* L2 tables */
-    uint64_t first_data, file_clusters;
+    uint64_t file_clusters;
+    struct gen_data data; /* its leaks as asked for */
 };
 
 struct qed_header {
@@ -47,57 +46,6 @@ struct qed_header {
     uint32_t backing_filename_offset, backing_filename_size;
 };
 _Static_assert(sizeof(struct qed_header) == 64, "the header has no padding");
-
-static void pwrite_all(int fd, const void *buf, uint64_t len, uint64_t off)
-{
-    const char *p = buf;
-
-    while (len) {
-        ssize_t n = pwrite(fd, p, len, (off_t)off);
-
-        if (n < 0)
-            err(EXIT_FAILURE, "write at %" PRIu64, off);
-        p += n;
-        off += (uint64_t)n;
-        len -= (uint64_t)n;
-    }
-}
-
-/* splitmix64 */
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
-/* A permutation of 0 .. n-1 (Fisher-Yates). Owned by the caller. */
-static uint32_t *shuffled(uint64_t n, uint64_t seed)
-{
-    uint32_t *v = calloc(n, sizeof(*v));
-
-    if (!v)
-        err(EXIT_FAILURE, "no memory to shuffle %" PRIu64 " clusters", n);
-    for (uint64_t i = 0; i < n; i++) {
-        uint64_t j = ((next_random(&seed) >> 32) * (i + 1)) >> 32;
-
-        v[i] = v[j];
-        v[j] = (uint32_t)i;
-    }
-    return v;
-}
-
-/*
- * The host cluster of the data cluster that stands at `rank` among the data clusters of the file. Leak j
- * follows the first (j + 1) * clusters / (leaks + 1) of them: with fewer leaks than clusters no two leaks
- * touch, and none is at an end of the data area. Both factors are at most 2^32 - 1, so the product fits.
- */
-static uint64_t host_cluster(const struct image *image, uint64_t rank)
-{
-    return image->first_data + rank + ((rank + 1) * (image->leaks + 1) - 1) / image->clusters;
-}
 
 static void write_header(int fd, const struct image *image)
 {
@@ -110,7 +58,7 @@ static void write_header(int fd, const struct image *image)
         .image_size = htole64(image->guest_size),
     };
 
-    pwrite_all(fd, &header, sizeof(header), 0);
+    gen_pwrite(fd, &header, sizeof(header), 0);
 }
 
 static void write_l1(int fd, const struct image *image, uint64_t *table)
@@ -120,7 +68,7 @@ static void write_l1(int fd, const struct image *image, uint64_t *table)
 
     for (uint64_t i = 0; i < image->table_entries; i++)
         table[i] = i < image->tables ? htole64(l1_off + (i + 1) * table_bytes) : 0;
-    pwrite_all(fd, table, table_bytes, l1_off);
+    gen_pwrite(fd, table, table_bytes, l1_off);
 }
 
 static void write_l2(int fd, const struct image *image, const uint32_t *order, uint64_t index,
@@ -130,17 +78,18 @@ static void write_l2(int fd, const struct image *image, const uint32_t *order, u
     uint64_t guest = index * image->table_entries;
 
     for (uint64_t i = 0; i < image->table_entries; i++, guest++) {
-        if (guest < image->clusters)
-            table[i] = htole64(host_cluster(image, order ? order[guest] : guest) * image->cluster_size);
+        if (guest < image->data.clusters)
+            table[i] =
+                htole64(gen_host_cluster(&image->data, order ? order[guest] : guest) * image->cluster_size);
         else
             table[i] = 0;
     }
-    pwrite_all(fd, table, table_bytes, HEADER_CLUSTERS * image->cluster_size + (index + 1) * table_bytes);
+    gen_pwrite(fd, table, table_bytes, HEADER_CLUSTERS * image->cluster_size + (index + 1) * table_bytes);
 }
 
 static void write_image(const char *path, const struct image *image)
 {
-    uint32_t *order = image->is_random ? shuffled(image->clusters, image->seed) : NULL;
+    uint32_t *order = image->is_random ? gen_shuffled(image->data.clusters, image->seed) : NULL;
     uint64_t *table = calloc(image->table_entries, sizeof(*table));
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 
@@ -158,35 +107,30 @@ static void write_image(const char *path, const struct image *image)
     free(order);
 }
 
-static bool is_power_of_two_within(uint64_t n, uint64_t least, uint64_t most)
-{
-    return n >= least && n <= most && (n & (n - 1)) == 0;
-}
-
 /* Works out the sizes; refuses what the format does not allow or the arithmetic above does not hold for. */
 static void plan(struct image *image)
 {
     uint64_t guest_clusters;
 
-    if (!is_power_of_two_within(image->cluster_size, SMALLEST_CLUSTER, LARGEST_CLUSTER))
-        errx(EXIT_USAGE, "the cluster size is a power of two from 4k to 64M");
-    if (!is_power_of_two_within(image->table_size, 1, MOST_TABLE_CLUSTERS))
-        errx(EXIT_USAGE, "the table size is 1, 2, 4, 8 or 16 clusters");
+    if (!gen_is_power_of_two_within(image->cluster_size, SMALLEST_CLUSTER, LARGEST_CLUSTER))
+        errx(GEN_EXIT_USAGE, "the cluster size is a power of two from 4k to 64M");
+    if (!gen_is_power_of_two_within(image->table_size, 1, MOST_TABLE_CLUSTERS))
+        errx(GEN_EXIT_USAGE, "the table size is 1, 2, 4, 8 or 16 clusters");
     if (image->guest_size == 0 || image->guest_size % SECTOR)
-        errx(EXIT_USAGE, "the guest size is a multiple of 512 above 0");
+        errx(GEN_EXIT_USAGE, "the guest size is a multiple of 512 above 0");
 
     image->table_entries = image->table_size * image->cluster_size / sizeof(uint64_t);
     guest_clusters = (image->guest_size - 1) / image->cluster_size + 1;
     if (guest_clusters > UINT32_MAX || (guest_clusters - 1) / image->table_entries >= image->table_entries)
-        errx(EXIT_USAGE, "the guest size is too large for this geometry");
-    image->clusters = image->mapped < guest_clusters ? image->mapped : guest_clusters;
-    if (image->clusters == 0 || image->leaks >= image->clusters)
-        errx(EXIT_USAGE,
+        errx(GEN_EXIT_USAGE, "the guest size is too large for this geometry");
+    image->data.clusters = image->mapped < guest_clusters ? image->mapped : guest_clusters;
+    if (image->data.clusters == 0 || image->data.leaks >= image->data.clusters)
+        errx(GEN_EXIT_USAGE,
              "there must be more mapped clusters than leaked ones, for each leak lies between two");
 
-    image->tables = (image->clusters - 1) / image->table_entries + 1;
-    image->first_data = HEADER_CLUSTERS + (1 + image->tables) * image->table_size;
-    image->file_clusters = image->first_data + image->clusters + image->leaks;
+    image->tables = (image->data.clusters - 1) / image->table_entries + 1;
+    image->data.first_data = HEADER_CLUSTERS + (1 + image->tables) * image->table_size;
+    image->file_clusters = image->data.first_data + image->data.clusters + image->data.leaks;
 }
 
 __attribute__((noreturn)) static void usage(void)
@@ -196,52 +140,32 @@ __attribute__((noreturn)) static void usage(void)
           "Numbers take the suffixes k, M, G, T. Without -m every guest cluster is mapped, else the first "
           "ones.\n",
           stderr);
-    exit(EXIT_USAGE);
-}
-
-static uint64_t number(const char *text)
-{
-    static const char suffixes[] = "kMGT";
-    char *end;
-    uint64_t n = strtoull(text, &end, 10);
-    const char *suffix = *end ? strchr(suffixes, *end) : NULL;
-    unsigned shift = suffix ? 10 * (unsigned)(suffix - suffixes + 1) : 0;
-
-    if (end == text || *text == '-' || end[suffix ? 1 : 0] || n << shift >> shift != n)
-        errx(EXIT_USAGE, "not a number: %s", text);
-    return n << shift;
-}
-
-static bool layout_is_random(const char *text)
-{
-    if (strcmp(text, "random") && strcmp(text, "contig"))
-        errx(EXIT_USAGE, "not a layout: %s", text);
-    return text[0] == 'r';
+    exit(GEN_EXIT_USAGE);
 }
 
 static void set_option(struct image *image, int opt, const char *arg)
 {
     switch (opt) {
     case 'c':
-        image->cluster_size = number(arg);
+        image->cluster_size = gen_number(arg);
         break;
     case 't':
-        image->table_size = number(arg);
+        image->table_size = gen_number(arg);
         break;
     case 's':
-        image->guest_size = number(arg);
+        image->guest_size = gen_number(arg);
         break;
     case 'l':
-        image->is_random = layout_is_random(arg);
+        image->is_random = gen_layout_is_random(arg);
         break;
     case 'k':
-        image->leaks = number(arg);
+        image->data.leaks = gen_number(arg);
         break;
     case 'm':
-        image->mapped = number(arg);
+        image->mapped = gen_number(arg);
         break;
     case 'S':
-        image->seed = number(arg);
+        image->seed = gen_number(arg);
         break;
     default:
         usage();
@@ -263,8 +187,6 @@ int main(int argc, char **argv)
         usage();
     plan(&image);
     write_image(argv[optind], &image);
-    printf("{\"clusters\": %" PRIu64 ", \"leaks\": %" PRIu64 ", \"tables\": %" PRIu64
-           ", \"file_size\": %" PRIu64 "}\n",
-           image.clusters, image.leaks, image.tables, image.file_clusters * image.cluster_size);
+    gen_tell(&image.data, image.tables, image.file_clusters * image.cluster_size);
     return 0;
 }
