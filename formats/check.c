@@ -2,6 +2,11 @@
 #include "formats/check.h"
 
 #include <assert.h>
+#include <stdlib.h>
+
+#include "formats/base/auto.h"
+#include "formats/base/span.h"
+#include "formats/node/block.h"
 
 const char *vd_kind_name(enum vd_kind kind)
 {
@@ -151,6 +156,26 @@ int vd_run_passes(struct vd_check *ck, const struct vd_pass *passes, struct vd_e
             return vd_while(err, "%s: pass \"%s\"", ck->bs->filename, pass->name);
         if (rc == VD_STOP || ck->has_changed)
             return 0;
+    }
+    return 0;
+}
+
+int vd_copy_bytes(struct vd_check *ck, uint64_t from, uint64_t to, uint64_t bytes, struct vd_err *err)
+{
+    enum { PIECE = 1 << 20 };
+    vd_auto_mem uint8_t *buf = malloc(vd_min(bytes, PIECE));
+
+    if (!buf)
+        return vd_fail_memory(err);
+    for (uint64_t done = 0; done < bytes;) {
+        int64_t n = (int64_t)vd_min(PIECE, bytes - done);
+
+        if (!bdrv_is_hole(ck->bs->file, (int64_t)(from + done), n)) {
+            if (bdrv_pread_padded(ck->bs->file, (int64_t)(from + done), n, buf, err) < 0 ||
+                bdrv_pwrite(ck->bs->file, (int64_t)(to + done), n, buf, VD_STAGE_NEW, err) < 0)
+                return -1;
+        }
+        done += (uint64_t)n;
     }
     return 0;
 }

@@ -286,4 +286,7 @@ enum { VD_STOP = 1 };
  */
 int vd_run_passes(struct vd_check *ck, const struct vd_pass *passes, struct vd_err *err);
 
+/* Copies bytes of the image's file to new clusters, as a part of a fix. Holes stay holes. */
+int vd_copy_bytes(struct vd_check *ck, uint64_t from, uint64_t to, uint64_t bytes, struct vd_err *err);
+
 #endif

@@ -8,4 +8,5 @@ libvdcheck_a_SOURCES += \
 	formats/node/overlay.c formats/node/overlay.h \
 	formats/node/scan.c formats/node/scan.h \
 	formats/node/stats.c formats/node/stats.h \
-	formats/node/throttle.c formats/node/throttle.h
+	formats/node/throttle.c formats/node/throttle.h \
+	formats/node/window.c formats/node/window.h

@@ -11,7 +11,7 @@
 #include "formats/base/bytes.h"
 #include "formats/qcow2/qcow2.h"
 
-enum { COPY_PIECE = 1 << 20, COUNTS = 4096 };
+enum { COUNTS = 4096 };
 
 static int set_length(struct vd_check *ck, uint64_t length, struct vd_err *err)
 {
@@ -236,32 +236,13 @@ int qcow2_append(struct vd_check *ck, uint64_t n, uint64_t *off, struct vd_err *
     return 0;
 }
 
-static int copy_bytes(struct vd_check *ck, uint64_t from, uint64_t to, uint64_t bytes, struct vd_err *err)
-{
-    vd_auto_mem uint8_t *buf = malloc(vd_min(bytes, COPY_PIECE));
-
-    if (!buf)
-        return vd_fail_memory(err);
-    for (uint64_t done = 0; done < bytes;) {
-        int64_t n = (int64_t)vd_min(COPY_PIECE, bytes - done);
-
-        if (!bdrv_is_hole(ck->bs->file, (int64_t)(from + done), n)) {
-            if (bdrv_pread_padded(ck->bs->file, (int64_t)(from + done), n, buf, err) < 0 ||
-                bdrv_pwrite(ck->bs->file, (int64_t)(to + done), n, buf, VD_STAGE_NEW, err) < 0)
-                return -1;
-        }
-        done += (uint64_t)n;
-    }
-    return 0;
-}
-
 int qcow2_fix_copy(struct vd_check *ck, struct vd_span from, uint64_t *to, struct vd_err *err)
 {
     const struct qcow2 *q = ck->bs->opaque;
 
     if (qcow2_append(ck, vd_div_up(from.len, q->g.cluster_size), to, err) < 0)
         return -1;
-    return copy_bytes(ck, from.off, *to, from.len, err);
+    return vd_copy_bytes(ck, from.off, *to, from.len, err);
 }
 
 int qcow2_fix_clone_cluster(struct vd_check *ck, uint64_t entry_off, uint64_t word, uint64_t weight,

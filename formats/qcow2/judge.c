@@ -337,8 +337,8 @@ static int judge_garbage(struct judge *j, const struct qcow2_table *t)
 int qcow2_each_entry(struct judge *j, const struct qcow2_table *t, qcow2_entry_fn *fn, void *opaque,
                      struct vd_err *err)
 {
-    uint64_t words = j->g->entry_bytes / 8, per_read = QCOW2_WINDOW / words;
-    vd_auto_mem uint64_t *word = malloc(QCOW2_WINDOW * sizeof(*word));
+    uint64_t words = j->g->entry_bytes / 8, per_read = VD_WINDOW / words;
+    vd_auto_mem uint64_t *word = malloc(VD_WINDOW * sizeof(*word));
 
     if (!word)
         return vd_fail_memory(err);

@@ -25,24 +25,6 @@ int qcow2_read_words(struct BlockDriverState *bs, uint64_t table_off, uint64_t f
     return 0;
 }
 
-/* The word i of a table of n, through the window kept for it. */
-static int window_get(struct BlockDriverState *bs, struct qcow2_window *w, uint64_t table_off, uint64_t i,
-                      uint64_t table_n, uint64_t *word, struct vd_err *err)
-{
-    if (!w->n || w->table_off != table_off || i < w->first || i - w->first >= w->n) {
-        uint64_t first = i / QCOW2_WINDOW * QCOW2_WINDOW, n = vd_min(QCOW2_WINDOW, table_n - first);
-
-        w->n = 0;
-        if (qcow2_read_words(bs, table_off, first, n, w->word, err) < 0)
-            return -1;
-        w->table_off = table_off;
-        w->first = first;
-        w->n = n;
-    }
-    *word = w->word[i - w->first];
-    return 0;
-}
-
 /* Entry i of a table, through the L2 window. */
 static int entry_at(struct BlockDriverState *bs, uint64_t table_off, uint64_t i, uint64_t guest,
                     struct qcow2_entry *entry, struct vd_err *err)
@@ -51,8 +33,10 @@ static int entry_at(struct BlockDriverState *bs, uint64_t table_off, uint64_t i,
     const struct qcow2_geometry *g = &q->g;
     uint64_t words = g->entry_bytes / 8, word, bitmap = 0;
 
-    if (window_get(bs, &q->l2, table_off, i * words, g->table_n * words, &word, err) < 0 ||
-        (words > 1 && window_get(bs, &q->l2, table_off, i * words + 1, g->table_n * words, &bitmap, err) < 0))
+    if (vd_window_get(bs, &q->l2, qcow2_read_words, table_off, i * words, g->table_n * words, &word, err) <
+            0 ||
+        (words > 1 && vd_window_get(bs, &q->l2, qcow2_read_words, table_off, i * words + 1,
+                                    g->table_n * words, &bitmap, err) < 0))
         return vd_while(err, "L2 table at 0x%" PRIx64, table_off);
     *entry = qcow2_parse_entry(g, word, bitmap, guest);
     return 0;
@@ -70,7 +54,7 @@ int qcow2_lookup(struct BlockDriverState *bs, uint64_t guest, struct qcow2_entry
     *index = (guest & (qcow2_slot_bytes(g) - 1)) >> g->cluster_bits;
     if (slot >= g->l1_n)
         return 0;
-    if (window_get(bs, &q->l1, g->l1_off, slot, g->l1_n, &word, err) < 0)
+    if (vd_window_get(bs, &q->l1, qcow2_read_words, g->l1_off, slot, g->l1_n, &word, err) < 0)
         return vd_while(err, "L1 table");
     if (qcow2_l1_faults(g, word) & (QCOW2_F_MISALIGNED | QCOW2_F_OUT_OF_FILE))
         return vd_fail(err, VD_ERR_FORMAT, EIO,

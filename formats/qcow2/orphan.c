@@ -21,7 +21,7 @@ struct search {
     uint64_t targets_n;
     uint64_t bytes_read;
     bool has_snapshots;
-    uint64_t *word; /* QCOW2_WINDOW */
+    uint64_t *word; /* VD_WINDOW */
 };
 
 /* Nobody claims these clusters of an orphan's entry. */
@@ -84,7 +84,7 @@ static int try_table(struct search *s, struct qcow2_orphan *orphan, bool gathers
     uint64_t words = s->g->entry_bytes / 8;
 
     for (uint64_t first = 0; first < s->g->table_n;) {
-        uint64_t n = vd_min((first ? QCOW2_WINDOW : 512) / words, s->g->table_n - first);
+        uint64_t n = vd_min((first ? VD_WINDOW : 512) / words, s->g->table_n - first);
 
         if (qcow2_read_words(s->ck->bs, orphan->off, first * words, n * words, s->word, NULL) < 0)
             return 0;
@@ -119,7 +119,7 @@ int qcow2_find_orphans(struct vd_check *ck, struct vd_runs *leaked, struct qcow2
                        struct vd_err *err)
 {
     const struct qcow2 *q = ck->bs->opaque;
-    vd_auto_mem uint64_t *word = malloc(QCOW2_WINDOW * sizeof(*word));
+    vd_auto_mem uint64_t *word = malloc(VD_WINDOW * sizeof(*word));
     struct search s = {
         .ck = ck, .q = q, .g = &q->g, .out = out, .has_snapshots = q->header.nb_snapshots != 0, .word = word};
     int rc = 0;

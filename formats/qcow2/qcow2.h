@@ -10,6 +10,7 @@
 #include "formats/check.h"
 #include "formats/info.h"
 #include "formats/node/block.h"
+#include "formats/node/window.h"
 #include "formats/qcow2/layout.h"
 
 #define F(symbol, ...) symbol,
@@ -49,7 +50,7 @@ struct qcow2_extension {
     uint64_t off; /* of its data, in the file */
 };
 
-enum { QCOW2_MOST_EXTENSIONS = 64, QCOW2_WINDOW = 4096 };
+enum { QCOW2_MOST_EXTENSIONS = 64 };
 
 /* The header extensions, as far as they could be parsed. */
 struct qcow2_extensions {
@@ -60,14 +61,6 @@ struct qcow2_extensions {
     bool has_end;      /* there is an end marker */
     bool overruns;     /* the one at `end` is longer than the area */
     uint32_t overrun_type, overrun_len;
-};
-
-/* Words of a table, kept from the last read. */
-struct qcow2_window {
-    uint64_t table_off;
-    uint64_t first;
-    uint64_t n; /* 0: holds nothing */
-    uint64_t word[QCOW2_WINDOW];
 };
 
 /* One compressed cluster, kept from the last read. */
@@ -97,7 +90,7 @@ struct qcow2 {
     struct qcow2_rest rest;
     char *backing_format;
     char *data_file; /* what the header names; NULL: nothing */
-    struct qcow2_window l1, l2;
+    struct vd_window l1, l2;
     struct qcow2_cached_cluster inflated;
     struct qcow2_live *live; /* of alloc.c; NULL where nothing was written */
 };

@@ -175,7 +175,7 @@ static uint64_t unallocated_run(struct BlockDriverState *bs, uint64_t guest, uin
     if (!table_off)
         return want;
     while (n < want && index + n - qed->l2.first < qed->l2.n &&
-           qed->l2.entry[index + n - qed->l2.first] <= QED_ZERO_CLUSTER)
+           qed->l2.word[index + n - qed->l2.first] <= QED_ZERO_CLUSTER)
         n++;
     return n;
 }
@@ -191,7 +191,7 @@ static int allocating_write(struct BlockDriverState *bs, uint64_t guest, uint64_
     /* What is around the data comes from zeroes or from the backing file, but not from both in one run. */
     if (table_off && bs->backing)
         for (uint64_t k = 1; k < n; k++)
-            if ((qed->l2.entry[index + k - qed->l2.first] == QED_ZERO_CLUSTER) != was_zero)
+            if ((qed->l2.word[index + k - qed->l2.first] == QED_ZERO_CLUSTER) != was_zero)
                 n = k;
     *done = vd_min(bytes, n * cs - (guest & (cs - 1)));
     if (prepare_header(bs, true, err) < 0)

@@ -10,8 +10,6 @@
 
 #include "formats/base/bytes.h"
 
-enum { COPY_PIECE = 1 << 20 };
-
 /* Unknown autoclear bits must be gone before anything else is written. */
 static int before_write(struct vd_check *ck, struct vd_err *err)
 {
@@ -106,25 +104,6 @@ static int append(struct vd_check *ck, uint64_t bytes, uint64_t *off, struct vd_
                : bdrv_pwrite_zeroes(ck->bs->file, (int64_t)*off, (int64_t)bytes, VD_STAGE_NEW, err);
 }
 
-static int copy_bytes(struct vd_check *ck, uint64_t from, uint64_t to, uint64_t bytes, struct vd_err *err)
-{
-    vd_auto_mem uint8_t *buf = malloc(vd_min(bytes, COPY_PIECE));
-
-    if (!buf)
-        return vd_fail_memory(err);
-    for (uint64_t done = 0; done < bytes;) {
-        int64_t n = (int64_t)vd_min(COPY_PIECE, bytes - done);
-
-        if (!bdrv_is_hole(ck->bs->file, (int64_t)(from + done), n)) {
-            if (bdrv_pread_padded(ck->bs->file, (int64_t)(from + done), n, buf, err) < 0 ||
-                bdrv_pwrite(ck->bs->file, (int64_t)(to + done), n, buf, VD_STAGE_NEW, err) < 0)
-                return -1;
-        }
-        done += (uint64_t)n;
-    }
-    return 0;
-}
-
 int qed_fix_clone_cluster(struct vd_check *ck, uint64_t table_off, uint64_t i, uint64_t cluster,
                           struct vd_err *err)
 {
@@ -132,7 +111,7 @@ int qed_fix_clone_cluster(struct vd_check *ck, uint64_t table_off, uint64_t i, u
     uint64_t copy;
 
     if (append(ck, qed->g.cluster_size, &copy, err) < 0 ||
-        copy_bytes(ck, cluster, copy, qed->g.cluster_size, err) < 0)
+        vd_copy_bytes(ck, cluster, copy, qed->g.cluster_size, err) < 0)
         return -1;
     return qed_fix_l2_entry(ck, table_off, i, copy, err);
 }
@@ -149,7 +128,7 @@ static int clone_table_window(struct vd_check *ck, uint64_t from, uint64_t to, u
 
         if (qed_l2_entry_kind(&qed->g, entry[i]) == QED_ENTRY_GOOD &&
             (append(ck, qed->g.cluster_size, &copy, err) < 0 ||
-             copy_bytes(ck, entry[i], copy, qed->g.cluster_size, err) < 0))
+             vd_copy_bytes(ck, entry[i], copy, qed->g.cluster_size, err) < 0))
             return -1;
         vd_put_le64(&entry[i], copy);
     }
@@ -159,15 +138,15 @@ static int clone_table_window(struct vd_check *ck, uint64_t from, uint64_t to, u
 int qed_fix_clone_table(struct vd_check *ck, uint64_t slot, uint64_t table_off, struct vd_err *err)
 {
     struct qed *qed = ck->bs->opaque;
-    vd_auto_mem uint64_t *entry = malloc(QED_WINDOW * sizeof(*entry));
+    vd_auto_mem uint64_t *entry = malloc(VD_WINDOW * sizeof(*entry));
     uint64_t copy;
 
     if (!entry)
         return vd_fail_memory(err);
     if (append(ck, qed->g.table_bytes, &copy, err) < 0)
         return -1;
-    for (uint64_t first = 0; first < qed->g.table_n; first += QED_WINDOW)
-        if (clone_table_window(ck, table_off, copy, first, vd_min(QED_WINDOW, qed->g.table_n - first), entry,
+    for (uint64_t first = 0; first < qed->g.table_n; first += VD_WINDOW)
+        if (clone_table_window(ck, table_off, copy, first, vd_min(VD_WINDOW, qed->g.table_n - first), entry,
                                err) < 0)
             return -1;
     return qed_fix_l1_entry(ck, slot, copy, err);

@@ -267,12 +267,12 @@ typedef int entry_fn(struct judge *j, const struct qed_table *table, uint64_t i,
 /* Calls fn for each entry of a table that is of a kind behind GOOD. */
 static int each_bad_entry(struct judge *j, const struct qed_table *table, entry_fn *fn, struct vd_err *err)
 {
-    vd_auto_mem uint64_t *entry = malloc(QED_WINDOW * sizeof(*entry));
+    vd_auto_mem uint64_t *entry = malloc(VD_WINDOW * sizeof(*entry));
 
     if (!entry)
         return vd_fail_memory(err);
-    for (uint64_t first = 0; first < j->g->table_n; first += QED_WINDOW) {
-        uint64_t n = vd_min(QED_WINDOW, j->g->table_n - first);
+    for (uint64_t first = 0; first < j->g->table_n; first += VD_WINDOW) {
+        uint64_t n = vd_min(VD_WINDOW, j->g->table_n - first);
 
         if (qed_read_entries(j->ck->bs, table->off, first, n, entry, NULL) < 0)
             continue; /* the walk has reported it */
@@ -562,12 +562,12 @@ static int judge_shared(struct judge *j, struct vd_err *err)
 
 static int judge_beyond_entries(struct judge *j, const struct qed_table *table, struct vd_err *err)
 {
-    vd_auto_mem uint64_t *entry = malloc(QED_WINDOW * sizeof(*entry));
+    vd_auto_mem uint64_t *entry = malloc(VD_WINDOW * sizeof(*entry));
 
     if (!entry)
         return vd_fail_memory(err);
-    for (uint64_t first = 0; first < j->g->table_n; first += QED_WINDOW) {
-        uint64_t n = vd_min(QED_WINDOW, j->g->table_n - first);
+    for (uint64_t first = 0; first < j->g->table_n; first += VD_WINDOW) {
+        uint64_t n = vd_min(VD_WINDOW, j->g->table_n - first);
 
         if (qed_read_entries(j->ck->bs, table->off, first, n, entry, NULL) < 0)
             continue;

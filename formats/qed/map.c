@@ -11,24 +11,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* The entry i of a table, through the window kept for it. */
-static int window_get(struct BlockDriverState *bs, struct qed_window *w, uint64_t table_off, uint64_t i,
-                      uint64_t table_n, uint64_t *entry, struct vd_err *err)
-{
-    if (!w->n || w->table_off != table_off || i < w->first || i - w->first >= w->n) {
-        uint64_t first = i / QED_WINDOW * QED_WINDOW, n = vd_min(QED_WINDOW, table_n - first);
-
-        w->n = 0;
-        if (qed_read_entries(bs, table_off, first, n, w->entry, err) < 0)
-            return -1;
-        w->table_off = table_off;
-        w->first = first;
-        w->n = n;
-    }
-    *entry = w->entry[i - w->first];
-    return 0;
-}
-
 int qed_lookup(struct BlockDriverState *bs, uint64_t guest, uint64_t *entry, uint64_t *table_off,
                uint64_t *index, struct vd_err *err)
 {
@@ -38,7 +20,7 @@ int qed_lookup(struct BlockDriverState *bs, uint64_t guest, uint64_t *entry, uin
 
     *index = (guest & (qed_slot_bytes(g) - 1)) >> g->cluster_bits;
     *entry = *table_off = 0;
-    if (window_get(bs, &qed->l1, g->l1_off, slot, g->table_n, &l1_entry, err) < 0)
+    if (vd_window_get(bs, &qed->l1, qed_read_entries, g->l1_off, slot, g->table_n, &l1_entry, err) < 0)
         return vd_while(err, "L1 table");
     switch (qed_l1_entry_kind(g, l1_entry)) {
     case QED_ENTRY_NONE:
@@ -52,7 +34,7 @@ int qed_lookup(struct BlockDriverState *bs, uint64_t guest, uint64_t *entry, uin
                        bs->filename, slot, g->l1_off + 8 * slot, l1_entry);
     }
     *table_off = l1_entry;
-    if (window_get(bs, &qed->l2, l1_entry, *index, g->table_n, entry, err) < 0)
+    if (vd_window_get(bs, &qed->l2, qed_read_entries, l1_entry, *index, g->table_n, entry, err) < 0)
         return vd_while(err, "L2 table at 0x%" PRIx64, l1_entry);
     if (qed_l2_entry_kind(g, *entry) > QED_ENTRY_GOOD)
         return vd_fail(err, VD_ERR_FORMAT, EINVAL,
@@ -72,7 +54,7 @@ static uint64_t extent_of(const struct qed *qed, uint64_t guest, uint64_t entry,
     if (!table_off)
         return vd_min(bytes, qed_slot_bytes(g) - (guest & (qed_slot_bytes(g) - 1)));
     for (uint64_t k = 1; len < bytes && index + k - qed->l2.first < qed->l2.n; k++) {
-        uint64_t next = qed->l2.entry[index + k - qed->l2.first];
+        uint64_t next = qed->l2.word[index + k - qed->l2.first];
 
         if (next != (entry > QED_ZERO_CLUSTER ? entry + k * g->cluster_size : entry))
             break;

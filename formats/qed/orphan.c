@@ -61,7 +61,7 @@ static int try_table(struct search *s, uint64_t off, struct qed_orphan *orphan, 
 {
     *orphan = (struct qed_orphan){.off = off};
     for (uint64_t first = 0; first < s->g->table_n;) {
-        uint64_t n = vd_min(first ? QED_WINDOW : 512, s->g->table_n - first);
+        uint64_t n = vd_min(first ? VD_WINDOW : 512, s->g->table_n - first);
 
         if (qed_read_entries(s->bs, off, first, n, s->entry, NULL) < 0)
             return 0;
@@ -149,7 +149,7 @@ static int are_distinct(struct search *s, struct qed_orphan_vec *orphans, struct
 int qed_find_orphans(struct vd_check *ck, const struct qed_geometry *g, struct vd_runs *free_clusters,
                      struct qed_orphan_vec *orphans, struct vd_err *err)
 {
-    vd_auto_mem uint64_t *entry = malloc(QED_WINDOW * sizeof(*entry));
+    vd_auto_mem uint64_t *entry = malloc(VD_WINDOW * sizeof(*entry));
     struct search s = {.bs = ck->bs, .g = g, .free_clusters = free_clusters, .entry = entry};
 
     if (!entry)
@@ -165,15 +165,15 @@ int qed_find_orphans(struct vd_check *ck, const struct qed_geometry *g, struct v
 int qed_orphan_clusters(struct BlockDriverState *bs, const struct qed_geometry *g,
                         const struct qed_orphan *orphan, struct vd_runs *out, struct vd_err *err)
 {
-    vd_auto_mem uint64_t *entry = malloc(QED_WINDOW * sizeof(*entry));
+    vd_auto_mem uint64_t *entry = malloc(VD_WINDOW * sizeof(*entry));
     struct search s = {.bs = bs, .g = g, .entry = entry, .targets = out};
 
     if (!entry)
         return vd_fail_memory(err);
     if (vd_runs_add(out, orphan->off >> g->cluster_bits, g->table_bytes >> g->cluster_bits) < 0)
         return vd_fail_memory(err);
-    for (uint64_t first = 0; first < g->table_n; first += QED_WINDOW) {
-        uint64_t n = vd_min(QED_WINDOW, g->table_n - first);
+    for (uint64_t first = 0; first < g->table_n; first += VD_WINDOW) {
+        uint64_t n = vd_min(VD_WINDOW, g->table_n - first);
 
         if (qed_read_entries(bs, orphan->off, first, n, entry, err) < 0 || gather_targets(&s, n, err) < 0)
             return -1;

@@ -9,6 +9,7 @@
 #include "formats/base/vec.h"
 #include "formats/check.h"
 #include "formats/node/block.h"
+#include "formats/node/window.h"
 #include "formats/qed/layout.h"
 
 #define F(symbol, ...) symbol,
@@ -34,22 +35,12 @@ struct qed_geometry {
         file_end; /* the end of the last whole cluster; one that lacks less than a sector counts as whole */
 };
 
-enum { QED_WINDOW = 4096 };
-
-/* Entries of a table, kept from the last read; a live open reads and writes through it. */
-struct qed_window {
-    uint64_t table_off;
-    uint64_t first;
-    uint64_t n; /* 0: holds nothing */
-    uint64_t entry[QED_WINDOW];
-};
-
 struct qed {
     struct qed_header header;
     struct qed_geometry g;
     bool has_header; /* the file is long enough for one */
     /* a live open only */
-    struct qed_window l1, l2;
+    struct vd_window l1, l2;
     uint64_t alloc_end; /* where the next cluster is allocated */
     bool need_check_is_ours;
     bool is_frozen; /* a write failed half-way: no more writes, and need-check stays */

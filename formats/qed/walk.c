@@ -142,13 +142,13 @@ static int by_offset_then_slot(const void *a, const void *b)
 int qed_table_fit(struct BlockDriverState *bs, const struct qed_geometry *g, uint64_t off, uint64_t len,
                   uint64_t *bad, uint64_t *used, struct vd_err *err)
 {
-    vd_auto_mem uint64_t *entry = malloc(QED_WINDOW * sizeof(*entry));
+    vd_auto_mem uint64_t *entry = malloc(VD_WINDOW * sizeof(*entry));
 
     *bad = *used = 0;
     if (!entry)
         return vd_fail_memory(err);
-    for (uint64_t first = 0; first < len / 8; first += QED_WINDOW) {
-        uint64_t n = vd_min(QED_WINDOW, len / 8 - first);
+    for (uint64_t first = 0; first < len / 8; first += VD_WINDOW) {
+        uint64_t n = vd_min(VD_WINDOW, len / 8 - first);
 
         if (qed_read_entries(bs, off, first, n, entry, NULL) < 0) {
             ++*bad; /* the walk itself reports what cannot be read */
