@@ -218,6 +218,34 @@ static struct BlockDriverState *make_output(const char *output, const struct Blo
     return bdrv_open_node(drv, file, BDRV_O_RDWR, err);
 }
 
+/* Is there damage that reading does not notice: clusters that nothing leads to any more, or that two lead to?
+ * An image that is copied without an error may still not be all that there was. */
+static int look_for_damage(struct BlockDriverState *file, const struct BlockDriver *drv,
+                           struct vd_budget *budget, uint64_t *damage, struct vd_err *err)
+{
+    vd_auto(BlockDriverState) bs = NULL;
+    struct vd_check_options opts = {.budget = budget};
+    struct vd_check_result result;
+    int rc;
+
+    *damage = 0;
+    if (!drv->bdrv_co_check)
+        return 0;
+    bs = bdrv_open_node(drv, file, BDRV_O_CHECK, err);
+    if (!bs)
+        return -1;
+    rc = vd_check_run(bs, &opts, &result, err);
+    for (size_t i = 0; rc == 0 && i < result.ledger->groups.n; i++) {
+        const struct vd_group *group = result.ledger->groups.v[i];
+
+        if (group->severity == VD_CORRUPTION || group->severity == VD_ERROR ||
+            (group->kind->flags & VD_EVIDENCE))
+            *damage += group->count;
+    }
+    vd_check_result_free(&result);
+    return rc;
+}
+
 static int run_copy(struct copy *c, struct vd_budget *budget, struct vd_err *err)
 {
     struct BlockDriverInfo info = {0};
@@ -268,7 +296,9 @@ int vd_salvage(const char *path, const char *output, const struct BlockDriver *d
     if (to) {
         c.from = from;
         c.to = to;
-        rc = run_copy(&c, budget, err);
+        rc = look_for_damage(from->file, from_drv, budget, &answer->damage, err) < 0
+                 ? -1
+                 : run_copy(&c, budget, err);
         if (rc < 0)
             (void)unlink(output);
     }

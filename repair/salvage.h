@@ -27,6 +27,7 @@ struct vd_salvage_answer {
     uint64_t size;   /* guest bytes */
     uint64_t copied; /* data */
     uint64_t lost;   /* guest bytes */
+    uint64_t damage; /* findings of a check that can mean lost data */
     bool is_guessed; /* all was read through a repair that chooses */
     struct vd_salvage_vec ranges;
     size_t ranges_dropped; /* beyond the bound of the list */

@@ -24,6 +24,7 @@ static void print_json(const struct vd_cli *cli, const struct vd_salvage_answer 
     json_object_set_new(o, "virtual_size", vd_json_number(answer->size));
     json_object_set_new(o, "copied_bytes", vd_json_number(answer->copied));
     json_object_set_new(o, "lost_bytes", vd_json_number(answer->lost));
+    json_object_set_new(o, "damage", vd_json_number(answer->damage));
     json_object_set_new(o, "guessed", json_boolean(answer->is_guessed));
     for (size_t i = 0; i < answer->ranges.n; i++) {
         const struct vd_salvage_range *range = &answer->ranges.v[i];
@@ -50,6 +51,10 @@ static void print_human(const struct vd_cli *cli, const struct vd_salvage_answer
            vd_text_size(size, answer->size), vd_text_size(copied, answer->copied),
            vd_text_size(lost, answer->lost),
            answer->is_guessed ? "; read through a repair that chooses: all of it is a guess" : "");
+    if (answer->damage)
+        printf("  the image is damaged (%" PRIu64
+               " finding%s of vdcheck): what was copied may not be all that was there\n",
+               answer->damage, answer->damage == 1 ? "" : "s");
     if (answer->backing_why[0])
         printf("  without its backing file: %s\n",
                vd_text_escape(why, sizeof(why), answer->backing_why, strlen(answer->backing_why)));
@@ -115,7 +120,7 @@ int vd_cmd_salvage(struct vd_cli *cli)
         else if (!cli->quiet)
             print_human(cli, &answer);
         /* What is a guess is not all that there was. */
-        status = answer.lost || answer.is_guessed ? VD_EXIT_LEFT : 0;
+        status = answer.lost || answer.is_guessed || answer.damage ? VD_EXIT_LEFT : 0;
         if (keep_list(cli, &answer, &err) < 0)
             status |= vd_cli_fail(&err);
     }

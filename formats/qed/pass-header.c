@@ -15,6 +15,16 @@ struct header_judge {
     bool is_rebuilt; /* rebuild was worked out */
 };
 
+/* Does anything but this rule keep the image from being opened? */
+static bool breaks_others(const struct qed *qed, enum qed_finding but)
+{
+    for (const struct qed_rule *rule = qed_rules; rule->is_broken; rule++)
+        if ((rule->flags & QED_REFUSES_OPEN) && rule->finding != but &&
+            rule->is_broken(&qed->header, &qed->g))
+            return true;
+    return false;
+}
+
 /* Would the image be whole without the unknown feature bits? */
 static int features_alone_are_wrong(struct vd_check *ck, bool *alone, struct vd_err *err)
 {
@@ -24,10 +34,8 @@ static int features_alone_are_wrong(struct vd_check *ck, bool *alone, struct vd_
     struct vd_err why = VD_ERR_INIT;
 
     *alone = false;
-    for (const struct qed_rule *rule = qed_rules; rule->is_broken; rule++)
-        if ((rule->flags & QED_REFUSES_OPEN) && rule->finding != QED_FEATURE_UNKNOWN &&
-            rule->is_broken(&qed->header, &qed->g))
-            return 0;
+    if (breaks_others(qed, QED_FEATURE_UNKNOWN))
+        return 0;
     scratch = vd_scratch_new(ck, err);
     if (!scratch)
         return -1;
@@ -50,6 +58,8 @@ static int plan_header(struct header_judge *j, const struct qed_rule *rule, stru
     switch ((int)rule->finding) {
     case QED_HEADER_MAGIC:
         fixed->magic = QED_MAGIC;
+        if (breaks_others(j->qed, QED_HEADER_MAGIC))
+            *level = VD_LEVEL_NONE;
         return 0;
     case QED_FEATURE_UNKNOWN:
         fixed->features &= QED_F_KNOWN;
@@ -100,25 +110,49 @@ static int largest_mapped(struct vd_check *ck, uint64_t *size, struct vd_err *er
     return rc;
 }
 
+/* Where the rule is broken by one field and the repair is of another, text names that one. */
+static const char *other_field(const struct qed_header *h, const struct qed_header *fixed, char text[64])
+{
+    for (size_t i = 0; i < qed_header_layout.n; i++) {
+        const struct vd_field *field = &qed_header_layout.fields[i];
+
+        if (vd_field_get(field, h) == vd_field_get(field, fixed))
+            continue;
+        snprintf(text, 64, "%s 0x%" PRIx64, field->name, vd_field_get(field, fixed));
+        return text;
+    }
+    return NULL;
+}
+
 static int judge_rule(struct header_judge *j, const struct qed_rule *rule, struct vd_err *err)
 {
     const struct vd_field *field = vd_layout_find(&qed_header_layout, rule->field);
     const struct qed_header *h = &j->qed->header;
+    enum qed_finding finding = rule->finding;
     struct qed_header fixed;
     enum vd_level level;
-    uint64_t now = vd_field_get(field, h), then, cut = 0;
+    struct vd_span guest = {VD_NOWHERE, 0}; /* that reads otherwise by the new value */
+    uint64_t now, then;
+    char text[64];
 
     if (plan_header(j, rule, &fixed, &level, err) < 0)
         return -1;
+    /* Two fields contradict each other, and it is the other one that is wrong. */
+    if (finding == QED_HEADER_SIZE_OVERLAP && fixed.l1_table_offset != h->l1_table_offset) {
+        finding = QED_L1_OFFSET_IN_HEADER;
+        guest = (struct vd_span){0, vd_min(h->image_size, j->qed->g.size_limit)};
+        field = vd_layout_find(&qed_header_layout, "l1_table_offset");
+    }
+    now = vd_field_get(field, h);
     if (rule->finding == QED_IMAGE_SIZE_INVALID && level == VD_LEVEL_ALL &&
         largest_mapped(j->ck, &fixed.image_size, err) < 0)
         return -1;
     if (fixed.image_size < h->image_size)
-        cut = vd_min(h->image_size, INT64_MAX) - fixed.image_size;
+        guest = (struct vd_span){fixed.image_size, vd_min(h->image_size, INT64_MAX) - fixed.image_size};
     then = vd_field_get(field, &fixed);
-    if (vd_found(j->ck, rule->finding, .host = field->offset, .found = now,
-                 .guest = cut ? fixed.image_size : VD_NOWHERE, .guest_bytes = cut,
-                 .expected = then != now ? then : VD_NOWHERE, .level = level,
+    if (vd_found(j->ck, finding, .host = field->offset, .found = now, .guest = guest.off,
+                 .guest_bytes = guest.len, .expected = then != now ? then : VD_NOWHERE,
+                 .expected_text = then == now ? other_field(h, &fixed, text) : NULL, .level = level,
                  .severity = rule->finding == QED_BACKING_NAME_TOO_LONG &&
                                      h->backing_filename_size >= QED_MAX_BACKING_NAME
                                  ? VD_CORRUPTION

@@ -80,11 +80,14 @@ static int judge_header_overlap(struct vd_check *ck, bool *is_overlap, struct vd
     vd_runs_done(&leaks);
     vd_scratch_done(scratch);
     qed_walk_done(&walk);
+    fixed.header_size = (uint32_t)(1 + lowest);
+    *is_overlap = *is_overlap && qed_holds_name(&fixed);
     if (!*is_overlap)
         return 0;
-    fixed.header_size = (uint32_t)(1 + lowest);
+    /* A feature that is not known may have put something of its own into the area. */
     if (vd_found(ck, QED_HEADER_SIZE_OVERLAP, .host = 12, .found = qed->header.header_size,
-                 .expected = fixed.header_size) == VD_FIX)
+                 .expected = fixed.header_size,
+                 .level = qed->header.compat_features ? VD_LEVEL_ALL : VD_LEVEL_SAFE) == VD_FIX)
         return qed_fix_header(ck, &fixed, VD_STAGE_ROOT, err);
     return 0;
 }

@@ -216,6 +216,9 @@ struct qed_rebuild {
     uint64_t new_length; /* of the file; 0: as it is */
 };
 
+/* Does the header area hold the backing file's name, where there is one? */
+bool qed_holds_name(const struct qed_header *h);
+
 /* Searches the legal values of the fields that the header's broken rules make doubtful. */
 int qed_rebuild_header(struct vd_check *ck, struct qed_rebuild *out, struct vd_err *err);
 

@@ -17,9 +17,9 @@ enum { MOST_L1_PLACES = 1 << 16 };
 
 struct trial {
     bool fits;
-    bool has_data;
-    uint64_t in_header;
+    uint64_t data;  /* clusters that are mapped */
     uint64_t leaks; /* clusters */
+    uint64_t in_header;
 };
 
 struct rebuild {
@@ -62,7 +62,7 @@ static int try_header(struct vd_check *ck, const struct qed_header *h, uint64_t 
     if (rc == 0) {
         trial->in_header = walk.in_header;
         trial->fits = !walk.bad && !walk.shared && !walk.bad_slots_n && !scratch->map_is_incomplete;
-        trial->has_data = walk.allocated > 0;
+        trial->data = walk.allocated;
         rc = count_leaks(scratch, &trial->leaks, &why);
     }
     vd_scratch_done(scratch);
@@ -76,8 +76,8 @@ static int try_header(struct vd_check *ck, const struct qed_header *h, uint64_t 
 
 static void weigh(struct rebuild *r, const struct qed_header *h, const struct trial *trial)
 {
-    /* What maps nothing and leaves clusters over explains nothing. */
-    if (!trial->fits || (trial->leaks && !trial->has_data))
+    /* What leaves more over than half of what it maps explains nothing. */
+    if (!trial->fits || 2 * trial->leaks > trial->data)
         return;
     if (r->best_n && trial->leaks > r->best_leaks)
         return;
@@ -158,21 +158,36 @@ static bool header_size_is_doubtful(const struct qed_header *h, const struct qed
 }
 
 /* The header area must go on holding the backing file's name. */
-static bool holds_name(const struct qed_header *h)
+bool qed_holds_name(const struct qed_header *h)
 {
     return !(h->features & QED_F_BACKING_FILE) ||
            (uint64_t)h->backing_filename_offset + h->backing_filename_size <=
                (uint64_t)h->header_size * h->cluster_size;
 }
 
+/* The L1 table lies in the header area, and a smaller area leaves clusters unexplained: it may be the table's
+ * offset that is wrong. Which of the two is a choice; the one that explains more is taken. */
+static int doubt_header_size(struct rebuild *r, const struct trial *trial, struct qed_rebuild *out,
+                             struct vd_err *err)
+{
+    if (try_l1_places(r, &r->base, err) < 0)
+        return -1;
+    if (r->best_n || trial->leaks >= trial->data)
+        out->level = VD_LEVEL_ALL;
+    if (r->best_n == 1 && (!trial->fits || r->best_leaks < trial->leaks))
+        out->header = r->best;
+    return 0;
+}
+
 /*
  * The header's size alone is wrong: what lies before the first table or data cluster. Other damage does not
  * matter, as long as no entry points into the area that is left.
  */
-static int rebuild_header_size(struct vd_check *ck, struct qed_rebuild *out, uint64_t file_size,
-                               struct vd_err *err)
+static int rebuild_header_size(struct rebuild *r, struct qed_rebuild *out, struct vd_err *err)
 {
+    struct vd_check *ck = r->ck;
     struct qed *qed = ck->bs->opaque;
+    bool covers_l1 = is_broken(QED_HEADER_SIZE_OVERLAP, &qed->header, &qed->g);
     uint32_t sizes[] = {(uint32_t)(qed->g.header_end >> qed->g.cluster_bits), 1};
 
     for (size_t i = 0; i < VD_ARRAY_SIZE(sizes); i++) {
@@ -180,13 +195,13 @@ static int rebuild_header_size(struct vd_check *ck, struct qed_rebuild *out, uin
 
         out->header = qed->header;
         out->header.header_size = sizes[i];
-        if (!sizes[i] || !holds_name(&out->header))
+        if (!sizes[i] || !qed_holds_name(&out->header))
             continue;
-        if (try_header(ck, &out->header, file_size, false, &trial, err) < 0)
+        if (try_header(ck, &out->header, r->file_size, false, &trial, err) < 0)
             return -1;
         if (!trial.in_header) {
             out->level = VD_LEVEL_SAFE;
-            return 0;
+            return covers_l1 && trial.leaks ? doubt_header_size(r, &trial, out, err) : 0;
         }
     }
     return 0;
@@ -246,7 +261,7 @@ static int try_all(struct rebuild *r, struct vd_err *err)
             }
             if (header_size_is_doubtful(&h, &g))
                 h.header_size = (uint32_t)vd_max(1, g.header_end >> g.cluster_bits);
-            if (holds_name(&h) && try_one(r, &h, err) < 0)
+            if (qed_holds_name(&h) && try_one(r, &h, err) < 0)
                 return -1;
         }
     }
@@ -276,7 +291,7 @@ int qed_rebuild_header(struct vd_check *ck, struct qed_rebuild *out, struct vd_e
 
     *out = (struct qed_rebuild){.level = VD_LEVEL_NONE};
     if (qed->g.is_usable && !l1_is_doubtful(&qed->header, &qed->g))
-        return rebuild_header_size(ck, out, r.file_size, err);
+        return rebuild_header_size(&r, out, err);
     if (try_all(&r, err) < 0)
         return -1;
     /* A table that is cut off is the nearer explanation than one of another size. */
@@ -306,6 +321,9 @@ static bool may_explain_all(const struct qed_walk *walk, const struct qed_header
 
     if (!qed_can_walk(h, &g))
         return false;
+    /* By a wrong geometry even L1 entries are garbage: then it showed nothing. */
+    if (walk->bad_slots_n)
+        return true;
     least = vd_add_sat(
         vd_add_sat(g.header_end, g.table_bytes),
         vd_add_sat(vd_mul_sat(walk->tables.n, g.table_bytes), vd_mul_sat(walk->allocated, g.cluster_size)));
@@ -332,7 +350,7 @@ int qed_other_geometry(struct vd_check *ck, const struct qed_walk *walk, bool *f
                 continue;
             if (try_header(ck, &h, qed->g.file_size, true, &trial, err) < 0)
                 return -1;
-            if (trial.fits && trial.has_data && !trial.leaks) {
+            if (trial.fits && trial.data && !trial.leaks) {
                 found++;
                 *other = h;
             }

@@ -147,14 +147,22 @@ expect 8
 says err s.qed
 [ ! -e out.raw ] || fail "an output without anything in it"
 
-# ---- shared clusters and a flag cost nothing
+# ---- shared clusters can all be read, but one of the two has lost its own; a table of zeroes reads as an empty disk
 shared a.qed sh.qed
 poke sh.qed 16 2
 vd salvage sh.qed out.raw
-expect 0
+expect 4
+says out 'damaged'
 vd io -f raw -r -q -c 'read -P 1 0 128k' out.raw
 expect 0
 rm out.raw*
+
+cp a.qed empty.qed
+dd if=/dev/zero of=empty.qed bs=64k seek=1 count=1 conv=notrunc status=none
+vd salvage empty.qed out.raw
+expect 4
+says out 'may not be all'
+rm out.raw* empty.qed
 
 # ---- with its base, whose data is the guest's as well; without it, what the image itself holds, and that is said
 "$VDCHECK" create -f qed -b a.qed -F qed o.qed 512M
