@@ -60,7 +60,10 @@ done
 wrong 'expected' salvage a.qed
 wrong 'expected' salvage a.qed out more
 wrong 'nosuch' salvage -O nosuch a.qed out
-wrong '--snapshot' salvage --snapshot=nosuch a.qed out
+vd salvage --snapshot=nosuch a.qed out
+expect 8
+says err 'nosuch'
+[ ! -e out ] || fail 'salvage of a snapshot that is not there left an output'
 wrong 'nosuch' explain nosuch
 wrong 'expected' explain qed.tail-leaked qed.tail-partial
 wrong 'expected' formats qed
