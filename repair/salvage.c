@@ -195,20 +195,12 @@ static int show_snapshot(struct BlockDriverState *bs, const char *wanted, struct
     return rc;
 }
 
-/* In the format of the image it was read from, the new one gets clusters of the same size. */
-static struct BlockDriverState *make_output(const char *output, const struct BlockDriver *drv,
-                                            const struct BlockDriverState *from, struct vd_err *err)
+static struct BlockDriverState *make_output(const char *output, const struct BlockDriver *drv, uint64_t size,
+                                            struct vd_err *err)
 {
     vd_auto(BlockDriverState) file = vd_file_create(output, false, err);
-    struct BlockDriverInfo info = {0};
-    char cluster_size[32];
-    const char *const pairs[] = {cluster_size, NULL};
-    struct vd_create_options create = {.size = from->total_bytes};
+    struct vd_create_options create = {.size = (int64_t)size};
 
-    if (drv == from->drv && drv->bdrv_get_info &&
-        drv->bdrv_get_info((struct BlockDriverState *)from, &info, NULL) == 0 && info.cluster_size &&
-        snprintf(cluster_size, sizeof(cluster_size), "cluster_size=%" PRId64, (int64_t)info.cluster_size) > 0)
-        create.pairs = pairs;
     if (!file)
         return NULL;
     if (drv->bdrv_co_create(file, &create, err) < 0) {
@@ -291,7 +283,7 @@ int vd_salvage(const char *path, const char *output, const struct BlockDriver *d
             snprintf(answer->backing_why, sizeof(answer->backing_why), "%.*s",
                      (int)sizeof(answer->backing_why) - 1, why.story);
         answer->size = (uint64_t)from->total_bytes;
-        to = make_output(output, drv, from, err);
+        to = make_output(output, drv, answer->size, err);
     }
     if (to) {
         c.from = from;
