@@ -235,7 +235,12 @@ static int look_for_damage(struct BlockDriverState *file, const struct BlockDriv
             *damage += group->count;
     }
     vd_check_result_free(&result);
-    return rc;
+    if (rc == 0 || err->kind == VD_ERR_CANCELLED)
+        return rc;
+    /* An image that cannot be checked is one to copy from all the same. */
+    *err = (struct vd_err)VD_ERR_INIT;
+    *damage = 1;
+    return 0;
 }
 
 static int run_copy(struct copy *c, struct vd_budget *budget, struct vd_err *err)
