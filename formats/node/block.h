@@ -121,8 +121,8 @@ struct BlockDriver {
                                     struct vd_err *err);
     int (*bdrv_make_empty)(struct BlockDriverState *bs, struct vd_err *err);
     int (*bdrv_snapshot_list)(struct BlockDriverState *bs, struct vd_info *info, struct vd_err *err);
-    /* Shows snapshot i (from 0) read-only in place of the active disk, and tells its names. 1: there is no such
-     * snapshot; 2: it cannot be shown. */
+    /* Shows snapshot i (from 0) read-only in place of the active disk, and tells its names. 1: there is no
+     * such snapshot; 2: it cannot be shown. */
     int (*bdrv_snapshot_load_tmp)(struct BlockDriverState *bs, uint64_t i, struct vd_snapshot_names *names,
                                   struct vd_err *err);
     int (*bdrv_co_invalidate_cache)(struct BlockDriverState *bs, struct vd_err *err);

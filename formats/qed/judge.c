@@ -179,8 +179,9 @@ static enum vd_level level_of_table_clone(struct judge *j, const struct qed_tabl
         return VD_LEVEL_ALL;
     if (!owner || owner->is_unreadable)
         return VD_LEVEL_NONE;
-    return vd_max(level_of_clone(j, j->g->table_bytes + ((uint64_t)owner->used << j->g->cluster_bits)),
-                  owner->bad ? VD_LEVEL_ALL : VD_LEVEL_SAFE);
+    return (enum vd_level)vd_max(
+        level_of_clone(j, j->g->table_bytes + ((uint64_t)owner->used << j->g->cluster_bits)),
+        owner->bad ? VD_LEVEL_ALL : VD_LEVEL_SAFE);
 }
 
 static int judge_shared_slot(struct judge *j, const struct qed_bad_slot *bad, struct vd_err *err)
