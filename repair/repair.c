@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -14,13 +15,17 @@
 #include "formats/node/overlay.h"
 #include "repair/undofile.h"
 
+/* Where the file itself lies; malloc'd. */
 static char *folder_of(const char *path)
 {
-    const char *slash = strrchr(path, '/');
+    vd_auto_mem char *file = vd_undofile_image(path);
+    const char *slash = file ? strrchr(file, '/') : NULL;
 
+    if (!file)
+        return NULL;
     if (!slash)
         return strdup(".");
-    return slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+    return slash == file ? strdup("/") : strndup(file, (size_t)(slash - file));
 }
 
 static bool is_regular(struct BlockDriverState *bs)
@@ -33,11 +38,11 @@ static bool is_regular(struct BlockDriverState *bs)
 /* ---- interrupted repairs */
 
 /* Looks at the image as it will be when the interrupted repair is finished; *file becomes an overlay then. */
-static int look_through_journal(struct BlockDriverState **file, const char *path, bool *is_unfinished,
-                                struct vd_err *err)
+static int look_through_journal(struct BlockDriverState **file, const char *path, const char *undo_file,
+                                bool *is_unfinished, struct vd_err *err)
 {
     enum vd_journal_state state;
-    vd_auto(vd_journal) journal = vd_undofile_find(path, VD_UNFINISHED, false, &state, err);
+    vd_auto(vd_journal) journal = vd_undofile_find(path, undo_file, VD_UNFINISHED, false, &state, err);
     vd_auto(BlockDriverState) overlay = NULL;
 
     *is_unfinished = false;
@@ -59,9 +64,11 @@ static int add_file(const char *path, struct vd_chain_link *link, const struct v
 {
     struct vd_outcome out = {.bs = link->bs};
     struct BlockDriverState *file = link->bs->file;
+    const char *undo_file = files->n ? NULL : req->undo_file;
     bool is_unfinished = false;
 
-    if (is_regular(file) && look_through_journal(&file, path, &is_unfinished, err) < 0)
+    if ((is_regular(file) || undo_file) &&
+        look_through_journal(&file, path, undo_file, &is_unfinished, err) < 0)
         return -1;
     out.work = (struct vd_work){.file = file,
                                 .drv = link->bs->drv,
@@ -255,6 +262,7 @@ static int describe(struct vd_outcome *out, const struct vd_answer *answer, cons
     vd_auto_mem char *main_path = out != first ? realpath(first->undo_file, NULL) : NULL;
 
     if (vd_journal_set(out->work.journal, "image", real ? real : path_of(out), err) < 0 ||
+        vd_journal_set(out->work.journal, "repair_id", answer->repair_id, err) < 0 ||
         vd_journal_set(out->work.journal, "level", vd_level_name(req->level), err) < 0 ||
         vd_journal_note_before(out->work.journal, out->work.file, err) < 0)
         return -1;
@@ -279,25 +287,41 @@ static int write_stub(const struct vd_outcome *out, const struct vd_request *req
     return -1;
 }
 
+/* Names a member in the main journal. */
+static int add_to_main(struct vd_answer *answer, const struct vd_outcome *out, unsigned member,
+                       struct vd_err *err)
+{
+    vd_auto_mem char *real = realpath(out->undo_file, NULL);
+    char key[32];
+
+    snprintf(key, sizeof(key), "member%u", member);
+    return vd_journal_set(answer->files.v[0].work.journal, key, real ? real : out->undo_file, err);
+}
+
+/* By which the journals of one repair know each other, wherever they are copied to. */
+static int make_repair_id(struct vd_answer *answer, struct vd_err *err)
+{
+    uint64_t id[2];
+
+    if (getrandom(id, sizeof(id), 0) != (ssize_t)sizeof(id))
+        return vd_fail(err, VD_ERR_IO, errno, "no random number for the undo file");
+    snprintf(answer->repair_id, sizeof(answer->repair_id), "%016" PRIx64 "%016" PRIx64, id[0], id[1]);
+    return 0;
+}
+
 static int write_journals(struct vd_answer *answer, const struct vd_request *req, struct vd_err *err)
 {
     unsigned member = 0;
 
-    if (open_journal(&answer->files.v[0], req, 0, err) < 0)
+    if (make_repair_id(answer, err) < 0 || open_journal(&answer->files.v[0], req, 0, err) < 0)
         return -1;
     for (size_t i = answer->files.n; i > 0; i--) {
         struct vd_outcome *out = &answer->files.v[i - 1];
 
         if (!takes_part(answer, i - 1))
             continue;
-        if (i > 1) {
-            char key[32];
-
-            snprintf(key, sizeof(key), "member%u", member++);
-            if (open_journal(out, req, i - 1, err) < 0 ||
-                vd_journal_set(answer->files.v[0].work.journal, key, out->undo_file, err) < 0)
-                return -1;
-        }
+        if (i > 1 && (open_journal(out, req, i - 1, err) < 0 || add_to_main(answer, out, member++, err) < 0))
+            return -1;
         if (!out->work.overlay)
             out->work.overlay = vd_overlay_new(out->work.file, NULL, err);
         if (!out->work.overlay || describe(out, answer, req, err) < 0 ||
@@ -345,7 +369,7 @@ static int take_back(struct vd_answer *answer, struct vd_err *err)
     return vd_while(err, "the repair was taken back");
 }
 
-static int apply_all(struct vd_answer *answer, struct vd_err *err)
+static int apply_all(struct vd_answer *answer, const struct vd_request *req, struct vd_err *err)
 {
     struct vd_journal *first = answer->files.v[0].work.journal;
 
@@ -362,7 +386,8 @@ static int apply_all(struct vd_answer *answer, struct vd_err *err)
             return -1;
     }
     for (size_t i = 0; i < answer->files.n; i++)
-        vd_undofile_remove_stub(path_of(&answer->files.v[i]));
+        if (!req->undo_file || !answer->files.v[i].work.keeps_leaks)
+            vd_undofile_remove_stub(path_of(&answer->files.v[i]));
     return 0;
 }
 
@@ -386,7 +411,7 @@ static int commit(struct vd_answer *answer, const struct vd_request *req, struct
         drop_journals(answer);
         return -1;
     }
-    if (apply_all(answer, err) < 0)
+    if (apply_all(answer, req, err) < 0)
         return -1;
     if (req->drops_undo_file)
         drop_journals(answer);
@@ -473,7 +498,7 @@ static int open_all(const char *path, const struct vd_request *req, struct vd_an
 
     if (req->level && !req->dry_run) {
         open.flags |= BDRV_O_RDWR;
-        if (vd_recover(path, &answer->recovered, err) < 0)
+        if (vd_recover(path, req->undo_file, &answer->recovered, err) < 0)
             return -1;
     }
     if (vd_open_chain(path, &open, !req->whole_chain, req->budget->chain_depth, &answer->chain, err) < 0)

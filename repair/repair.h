@@ -39,6 +39,7 @@ struct vd_answer {
     struct vd_chain_vec chain;
     struct vd_outcome_vec files;
     bool is_verified;
+    char repair_id[33];            /* in all journals of this repair */
     struct vd_recovered recovered; /* of the first file, before it was looked at */
     const char *refusal; /* why no repair was made although some was possible; borrowed from err, or NULL */
 };

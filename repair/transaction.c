@@ -210,11 +210,12 @@ static int keep_evidence(struct vd_work *work, struct vd_journal *journal, struc
     struct vd_runs kept = {0};
     int rc = 0;
 
-    if (!work->has_evidence || !work->after.cluster_size)
+    if ((!work->has_evidence && !work->kept_leaks.n) || !work->after.cluster_size)
         return 0;
     if (vd_runs_add_all(&kept, &left->leaked) < 0 || vd_runs_add_all(&kept, &left->overcounted) < 0)
         rc = vd_fail_memory(err);
     vd_runs_settle(&kept);
+    work->keeps_leaks = kept.n;
     if (rc == 0 && kept.n)
         rc = vd_journal_keep_leaks(journal, &kept, work->after.cluster_size, err);
     vd_runs_done(&kept);

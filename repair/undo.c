@@ -72,7 +72,7 @@ static int add_member(struct part_vec *parts, const char *path, enum vd_journal_
                       struct vd_err *err)
 {
     vd_auto(vd_journal) journal = vd_journal_open(path, !read_only, err);
-    vd_auto_mem char *image = journal ? vd_journal_get(journal, "image") : NULL;
+    vd_auto_mem char *image = journal ? vd_undofile_image_of(journal) : NULL;
 
     if (!journal)
         return -1;
@@ -85,7 +85,7 @@ static int add_member(struct part_vec *parts, const char *path, enum vd_journal_
 static int gather_parts(struct part_vec *parts, struct vd_journal *journal, const char *image,
                         enum vd_journal_state state, bool read_only, struct vd_err *err)
 {
-    vd_auto_mem char *main_path = vd_journal_get(journal, "main");
+    vd_auto_mem char *main_path = vd_undofile_partner(journal, "main");
 
     if (main_path) {
         vd_journal_close(journal);
@@ -99,7 +99,7 @@ static int gather_parts(struct part_vec *parts, struct vd_journal *journal, cons
         vd_auto_mem char *path = NULL;
 
         snprintf(key, sizeof(key), "member%u", i);
-        path = vd_journal_get(parts->v[0].journal, key);
+        path = vd_undofile_partner(parts->v[0].journal, key);
         if (!path)
             return 0;
         if (add_member(parts, path, state, read_only, err) < 0)
@@ -140,10 +140,10 @@ static int tell_repair(struct vd_recovered *recovered, struct vd_journal *journa
     return recovered->undo_file ? 0 : vd_fail_memory(err);
 }
 
-int vd_recover(const char *path, struct vd_recovered *recovered, struct vd_err *err)
+int vd_recover(const char *path, const char *undo_file, struct vd_recovered *recovered, struct vd_err *err)
 {
     enum vd_journal_state state;
-    struct vd_journal *journal = vd_undofile_find(path, VD_UNFINISHED, true, &state, err);
+    struct vd_journal *journal = vd_undofile_find(path, undo_file, VD_UNFINISHED, true, &state, err);
     struct part_vec parts = {0};
     int rc;
 
@@ -205,7 +205,7 @@ static struct vd_journal *find_undo(const char *path, const char *undo_file, boo
         *err = why;
         return NULL;
     }
-    journal = vd_undofile_find(path, wanted, writable, state, err);
+    journal = vd_undofile_find(path, NULL, wanted, writable, state, err);
     if (!journal && !err->kind)
         vd_fail(err, VD_ERR_REFUSED, 0, "%s: no undo file that has not been taken back (%s.vdcheck-undo)",
                 path, path);
@@ -219,7 +219,7 @@ static void tell_older(struct part *part)
     enum vd_journal_state state;
     struct vd_err ignored = VD_ERR_INIT;
     vd_auto(vd_journal) older =
-        vd_undofile_find(part->file->filename, 1u << VD_JOURNAL_COMMITTED, true, &state, &ignored);
+        vd_undofile_find(part->file->filename, NULL, 1u << VD_JOURNAL_COMMITTED, true, &state, &ignored);
 
     if (older && vd_journal_follows(part->journal, older) &&
         vd_journal_note_file(older, part->file, &ignored) == 0)
@@ -250,7 +250,7 @@ int vd_undo_run(const char *path, const char *undo_file, bool dry_run, struct vd
     answer->undo_file = strdup(vd_journal_path(journal));
     /* The image is where it was named; an undo file named alone knows its image. */
     answer->image =
-        strcmp(path, vd_journal_path(journal)) == 0 ? vd_journal_get(journal, "image") : strdup(path);
+        strcmp(path, vd_journal_path(journal)) == 0 ? vd_undofile_image_of(journal) : strdup(path);
     if (!answer->image || !answer->undo_file) {
         rc = vd_fail(err, VD_ERR_FORMAT, 0, "%s: the journal does not name its image",
                      vd_journal_path(journal));

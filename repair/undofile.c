@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -13,6 +15,14 @@ enum {
     MOST_GAP = 16,
     MOST_PATH = 4096,
 };
+
+char *vd_undofile_image(const char *path)
+{
+    struct stat st;
+    char *real = lstat(path, &st) == 0 && S_ISLNK(st.st_mode) ? realpath(path, NULL) : NULL;
+
+    return real ? real : strdup(path);
+}
 
 static char *name_of(const char *image, unsigned i)
 {
@@ -43,10 +53,11 @@ static unsigned count_files(const char *image)
     return n;
 }
 
-char *vd_undofile_next(const char *image, struct vd_err *err)
+char *vd_undofile_next(const char *path, struct vd_err *err)
 {
-    unsigned n = count_files(image);
-    char *name = n < MOST_FILES ? name_of(image, n) : NULL;
+    vd_auto_mem char *image = vd_undofile_image(path);
+    unsigned n = image ? count_files(image) : 0;
+    char *name = image && n < MOST_FILES ? name_of(image, n) : NULL;
 
     if (n >= MOST_FILES)
         vd_fail(err, VD_ERR_LIMIT, 0, "%s: %u undo files stand beside it; delete the oldest", image, n);
@@ -55,11 +66,12 @@ char *vd_undofile_next(const char *image, struct vd_err *err)
     return name;
 }
 
-char *vd_undofile_stub(const char *image, struct vd_err *err)
+char *vd_undofile_stub(const char *path, struct vd_err *err)
 {
+    vd_auto_mem char *image = vd_undofile_image(path);
     char *name = NULL;
 
-    if (asprintf(&name, "%s.vdcheck-stub", image) < 0) {
+    if (!image || asprintf(&name, "%s.vdcheck-stub", image) < 0) {
         vd_fail_memory(err);
         return NULL;
     }
@@ -122,9 +134,50 @@ static int state_without_main(struct vd_journal *journal, enum vd_journal_state 
     return 0;
 }
 
+/* The file of this path's name in the folder of the journal; malloc'd. */
+static char *beside_journal(struct vd_journal *journal, const char *path)
+{
+    const char *own = vd_journal_path(journal), *slash = strrchr(own, '/'), *base = strrchr(path, '/');
+    char *beside = NULL;
+
+    if (asprintf(&beside, "%.*s%s", slash ? (int)(slash + 1 - own) : 0, own, base ? base + 1 : path) < 0)
+        return NULL;
+    return beside;
+}
+
+/* A repair of a chain has one number in all of its journals. */
+static bool is_of_same_repair(struct vd_journal *journal, const char *path)
+{
+    struct vd_err ignored = VD_ERR_INIT;
+    vd_auto(vd_journal) other = is_there(path) ? vd_journal_open(path, false, &ignored) : NULL;
+    vd_auto_mem char *ours = vd_journal_get(journal, "repair_id");
+    vd_auto_mem char *theirs = other ? vd_journal_get(other, "repair_id") : NULL;
+
+    return ours && theirs && strcmp(ours, theirs) == 0;
+}
+
+char *vd_undofile_partner(struct vd_journal *journal, const char *key)
+{
+    vd_auto_mem char *named = vd_journal_get(journal, key);
+    vd_auto_mem char *beside = named ? beside_journal(journal, named) : NULL;
+
+    return beside && is_of_same_repair(journal, beside) ? vd_take(&beside) : vd_take(&named);
+}
+
+char *vd_undofile_image_of(struct vd_journal *journal)
+{
+    vd_auto_mem char *named = vd_journal_get(journal, "image");
+    vd_auto_mem char *beside = named ? beside_journal(journal, named) : NULL;
+    vd_auto_mem char *usual = beside ? name_of(beside, 0) : NULL;
+
+    if (usual && strncmp(vd_journal_path(journal), usual, strlen(usual)) == 0 && is_there(beside))
+        return vd_take(&beside);
+    return vd_take(&named);
+}
+
 int vd_undofile_state(struct vd_journal *journal, enum vd_journal_state *state, struct vd_err *err)
 {
-    vd_auto_mem char *main_path = vd_journal_get(journal, "main");
+    vd_auto_mem char *main_path = vd_undofile_partner(journal, "main");
     vd_auto(vd_journal) main_journal = NULL;
 
     if (!main_path)
@@ -145,20 +198,28 @@ static struct vd_journal *open_if(const char *path, unsigned wanted, bool writab
     return wanted & (1u << *state) ? vd_take(&journal) : NULL;
 }
 
-struct vd_journal *vd_undofile_find(const char *image, unsigned wanted, bool writable,
-                                    enum vd_journal_state *state, struct vd_err *err)
+/* A file that people name may be anything; what is no journal, or another image's, is not ours. */
+static struct vd_journal *open_named(const char *image, const char *undo_file, unsigned wanted, bool writable,
+                                     enum vd_journal_state *state, struct vd_err *err)
 {
-    vd_auto_mem char *elsewhere = read_stub(image);
-    struct vd_journal *found;
+    struct vd_err ignored = VD_ERR_INIT;
+    vd_auto(vd_journal) journal =
+        undo_file && is_there(undo_file) ? vd_journal_open(undo_file, false, &ignored) : NULL;
+    vd_auto_mem char *theirs = journal ? vd_undofile_image_of(journal) : NULL;
+    vd_auto_mem char *ours = realpath(image, NULL);
 
-    *err = (struct vd_err)VD_ERR_INIT;
-    if (elsewhere && is_there(elsewhere)) {
-        found = open_if(elsewhere, wanted, writable, state, err);
-        if (found || err->kind)
-            return found;
-    }
+    if (!theirs || !ours || strcmp(theirs, ours) != 0)
+        return NULL;
+    return open_if(undo_file, wanted, writable, state, err);
+}
+
+/* Beside the image, the newest first. */
+static struct vd_journal *find_beside(const char *image, unsigned wanted, bool writable,
+                                      enum vd_journal_state *state, struct vd_err *err)
+{
     for (unsigned i = count_files(image); i > 0; i--) {
         vd_auto_mem char *name = name_of(image, i - 1);
+        struct vd_journal *found;
 
         if (!name) {
             vd_fail_memory(err);
@@ -173,33 +234,66 @@ struct vd_journal *vd_undofile_find(const char *image, unsigned wanted, bool wri
     return NULL;
 }
 
-int vd_undofile_kept_leaks(const char *image, struct vd_runs *clusters, struct vd_err *err)
+struct vd_journal *vd_undofile_find(const char *path, const char *undo_file, unsigned wanted, bool writable,
+                                    enum vd_journal_state *state, struct vd_err *err)
 {
+    vd_auto_mem char *image = vd_undofile_image(path);
+    vd_auto_mem char *elsewhere = read_stub(path);
+    struct vd_journal *found;
+
+    *err = (struct vd_err)VD_ERR_INIT;
+    if (!image) {
+        vd_fail_memory(err);
+        return NULL;
+    }
+    found = open_named(image, undo_file, wanted, writable, state, err);
+    if (!found && !err->kind && elsewhere && is_there(elsewhere))
+        found = open_if(elsewhere, wanted, writable, state, err);
+    return found || err->kind ? found : find_beside(image, wanted, writable, state, err);
+}
+
+/* Adds what the journal at name kept, where there is one that stands. */
+static int add_kept(const char *name, struct vd_runs *clusters, struct vd_err *err)
+{
+    enum vd_journal_state state;
+    struct vd_err why = VD_ERR_INIT;
+    uint64_t cluster_size;
+    vd_auto(vd_journal) journal =
+        name && is_there(name)
+            ? open_if(name, (1u << VD_JOURNAL_COMMITTED) | (1u << VD_JOURNAL_PREPARED), false, &state, &why)
+            : NULL;
+
+    if (why.kind) {
+        *err = why;
+        return -1;
+    }
+    return journal ? vd_journal_kept_leaks(journal, clusters, &cluster_size, err) : 0;
+}
+
+int vd_undofile_kept_leaks(const char *path, struct vd_runs *clusters, struct vd_err *err)
+{
+    vd_auto_mem char *image = vd_undofile_image(path);
+    vd_auto_mem char *elsewhere = read_stub(path);
+
+    if (!image)
+        return vd_fail_memory(err);
+    if (elsewhere && add_kept(elsewhere, clusters, err) < 0)
+        return -1;
     for (unsigned i = count_files(image); i > 0; i--) {
         vd_auto_mem char *name = name_of(image, i - 1);
-        enum vd_journal_state state;
-        struct vd_err why = VD_ERR_INIT;
-        uint64_t cluster_size;
-        vd_auto(vd_journal) journal =
-            name && is_there(name) ? open_if(name, (1u << VD_JOURNAL_COMMITTED) | (1u << VD_JOURNAL_PREPARED),
-                                             false, &state, &why)
-                                   : NULL;
 
-        if (why.kind) {
-            *err = why;
-            return -1;
-        }
-        if (journal && vd_journal_kept_leaks(journal, clusters, &cluster_size, err) < 0)
+        if (add_kept(name, clusters, err) < 0)
             return -1;
     }
     vd_runs_settle(clusters);
     return 0;
 }
 
-void vd_undofile_sweep(const char *image)
+void vd_undofile_sweep(const char *path)
 {
     /* Only the newest can be one that a signal or a crash cut off before it was prepared. */
-    unsigned n = count_files(image);
+    vd_auto_mem char *image = vd_undofile_image(path);
+    unsigned n = image ? count_files(image) : 0;
     vd_auto_mem char *name = n ? name_of(image, n - 1) : NULL;
     enum vd_journal_state state;
     struct vd_err ignored = VD_ERR_INIT;

@@ -3,12 +3,19 @@
  * Where journals lie, and which one belongs to an image.
  *
  *     IMAGE.vdcheck-undo, IMAGE.vdcheck-undo.1, ...   beside the image, the highest number the newest
- *     IMAGE.vdcheck-stub   names a journal that lies elsewhere, while a repair is under way
+ *     IMAGE.vdcheck-stub   names a journal that lies elsewhere, while a repair is under way; and after it,
+ *                          where the repair kept clusters as evidence that the next repair must know of
+ *
+ * An image that is named by a symbolic link has them beside the file that the link leads to: a repair that
+ * was cut off is found by every name.
  */
 #ifndef VD_UNDOFILE_H
 #define VD_UNDOFILE_H
 
 #include "repair/journal.h"
+
+/* The image's own name: what a symbolic link leads to, else the path as it is; malloc'd, NULL: no memory. */
+char *vd_undofile_image(const char *path);
 
 /* The next free name beside the image; malloc'd. NULL: no memory, or ten thousand of them are there. */
 char *vd_undofile_next(const char *image, struct vd_err *err);
@@ -21,15 +28,27 @@ int vd_undofile_write_stub(const char *image, const char *journal, struct vd_err
 void vd_undofile_remove_stub(const char *image);
 
 /*
- * The newest journal of the image in one of the wanted states (bits 1 << VD_JOURNAL_...), opened. NULL and no
- * error (err->kind is VD_ERR_NONE) where there is none. The state is that of the transaction: for a member of
- * a chain it is read from the main journal.
+ * The newest journal of the image in one of the wanted states (bits 1 << VD_JOURNAL_...), opened: undo_file
+ * (NULL: none) where it is a journal of this very image, then the one that the stub names, then those beside
+ * the image. NULL and no error (err->kind is VD_ERR_NONE) where there is none. The state is that of the
+ * transaction: for a member of a chain it is read from the main journal.
  */
-struct vd_journal *vd_undofile_find(const char *image, unsigned wanted, bool writable,
+struct vd_journal *vd_undofile_find(const char *image, const char *undo_file, unsigned wanted, bool writable,
                                     enum vd_journal_state *state, struct vd_err *err);
 
 /* The state of the transaction that a journal belongs to. */
 int vd_undofile_state(struct vd_journal *journal, enum vd_journal_state *state, struct vd_err *err);
+
+/*
+ * The other journal of a chain's repair that the journal names under key ("main", "member0", ...). Where a
+ * folder was moved or copied with its undo files, the one that lies beside this journal and is of the same
+ * repair: what is taken back in a copy must not be taken back in the first. malloc'd; NULL: none is named.
+ */
+char *vd_undofile_partner(struct vd_journal *journal, const char *key);
+
+/* The image of a journal, by the same rule: the one that it lies beside under its usual name, else the one
+ * that it names. malloc'd; NULL: it names none. */
+char *vd_undofile_image_of(struct vd_journal *journal);
 
 /* The evidence that repairs not taken back have left; 0 also where there is none. */
 int vd_undofile_kept_leaks(const char *image, struct vd_runs *clusters, struct vd_err *err);

@@ -275,6 +275,48 @@ says err rbase.qed
 same rbase.qed rbase.now
 same rtop.qed rtop.after
 
+# ---- an undo in a copy of the folder leaves the first alone, also by the names that the journals keep
+rm -f ./*.vdcheck-undo*
+mkdir first
+cp rbase.before first/rbase.qed
+cp rtop.before first/rtop.qed
+vd -c --repair=all first/rtop.qed
+expect 1
+cp -r first second
+vd undo second/rtop.qed
+expect 0
+same first/rbase.qed rbase.after
+same first/rtop.qed rtop.after
+same second/rbase.qed rbase.before
+same second/rtop.qed rtop.before
+rm -r second
+mv first second
+vd undo second/rtop.qed
+expect 0
+same second/rbase.qed rbase.before
+same second/rtop.qed rtop.before
+
+# ---- begun in one folder, finished from another, or after the folder was moved
+for from in . second third; do
+    rm -rf second third
+    mkdir second
+    cp rbase.before second/rbase.qed
+    cp rtop.before second/rtop.qed
+    (cd second && "$VDCHECK" -c --repair=all --fault=write:cut=2 rtop.qed) >/dev/null 2>&1
+    folder=second
+    [ $from != third ] || { mv second third && folder=third; }
+    vd -c $folder/rtop.qed
+    says out image.repair-unfinished
+    vd -c --repair $folder/rtop.qed
+    expect 1
+    vd -c $folder/rtop.qed
+    expect 0
+    vd undo $folder/rtop.qed
+    expect 0
+    same $folder/rbase.qed rbase.before
+    same $folder/rtop.qed rtop.before
+done
+
 # ---- a chain longer than any, and none that hangs
 cp rbase.after c0.qed
 for ((i = 1; i <= 20; i++)); do

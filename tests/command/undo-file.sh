@@ -139,6 +139,90 @@ for text in '' nosuch "$scratch/work/clean.qed" /dev/null /dev/zero; do
 done
 rm images/g.qed.vdcheck-stub
 
+# ---- an image by the name of a symbolic link: all lies beside the file itself, and either name finds it
+mkdir links
+ln -s ../images/l.qed links/l
+for name in links/l images/l.qed; do
+    leaking clean.qed images/l.qed
+    cp images/l.qed before
+    vd --repair --fault=write:cut=1 links/l
+    [ "$(ls links)" = l ] || fail "something lies beside the link: $(ls links)"
+    holds "the undo file is beside the image" [ -e images/l.qed.vdcheck-undo ]
+    vd "$name"
+    [ $((status & 4)) -eq 4 ] || fail "an unfinished repair goes unnoticed"
+    says out 'image.repair-unfinished'
+    vd --repair "$name"
+    expect 1
+    vd --repair "$name"
+    expect 0
+    vd undo "$name"
+    expect 0
+    same images/l.qed before
+    rm images/l.qed*
+    leaking clean.qed images/l.qed
+    vd --repair --undo-file=undo/l --fault=write:cut=1 links/l
+    holds "the stub is beside the image" [ -e images/l.qed.vdcheck-stub ]
+    vd undo "$name"
+    expect 0
+    same images/l.qed before
+    rm -f images/l.qed* undo/l
+done
+
+# ---- where no stub can stand, the same words finish what was begun
+leaking clean.qed images/m.qed
+cp images/m.qed before
+vd --repair --no-undo-file images/m.qed
+cp images/m.qed after
+cp before images/m.qed
+vd --repair --undo-file=undo/m --fault=write:cut=1 images/m.qed
+rm images/m.qed.vdcheck-stub
+cp images/m.qed half
+vd --repair --dry-run --undo-file=undo/m images/m.qed
+says out 'image.repair-unfinished'
+vd --repair --undo-file=undo/m images/m.qed
+expect 1
+same images/m.qed after
+vd undo --undo-file=undo/m images/m.qed
+expect 0
+same images/m.qed before
+# another image's journal is not taken for this one's
+leaking clean.qed images/n.qed
+cp images/n.qed before
+vd --repair --undo-file=undo/n --fault=write:cut=1 images/n.qed
+leaking clean.qed images/o.qed
+vd --repair --undo-file=undo/n images/o.qed
+expect 12
+says out 'File exists'
+same images/o.qed before
+vd undo images/n.qed
+expect 0
+
+# ---- what a repair kept as evidence is known to the next one, wherever the undo file lies
+shared clean.qed images/p.qed
+cp images/p.qed before
+vd --repair --undo-file=undo/p images/p.qed
+expect 4
+cp images/p.qed after
+vd --repair images/p.qed
+expect 4
+says out 'kept below level all'
+same images/p.qed after
+vd undo images/p.qed
+expect 0
+same images/p.qed before
+holds_not "the stub stays after undo" [ -e images/p.qed.vdcheck-stub ]
+
+# a second repair elsewhere hands the list on
+vd --repair --undo-file=undo/p1 images/p.qed
+poke images/p.qed 16 2
+vd --repair --undo-file=undo/p2 images/p.qed
+rm undo/p1
+cp images/p.qed after
+vd --repair images/p.qed
+expect 4
+says out 'kept below level all'
+same images/p.qed after
+
 # ---- a folder that cannot be written: refused before the first write, and --undo-file helps
 if can_be_nobody; then
     mkdir shut

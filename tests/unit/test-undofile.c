@@ -25,7 +25,7 @@ static const char *find(const char *image, unsigned wanted, enum vd_journal_stat
 {
     static char path[4096];
     struct vd_err err = VD_ERR_INIT;
-    vd_auto(vd_journal) journal = vd_undofile_find(image, wanted, false, state, &err);
+    vd_auto(vd_journal) journal = vd_undofile_find(image, NULL, wanted, false, state, &err);
 
     ck_assert_msg(err.kind == VD_ERR_NONE, "%s", err.story);
     snprintf(path, sizeof(path), "%s", journal ? vd_journal_path(journal) : "");
@@ -138,7 +138,7 @@ START_TEST(a_file_of_that_name_that_is_no_journal_is_an_error)
 
     vd_unit_noise(noise, sizeof(noise), 1);
     vd_unit_write_file("a.qed.vdcheck-undo", noise, sizeof(noise));
-    ck_assert_ptr_null(vd_undofile_find("a.qed", VD_UNFINISHED, false, &state, &err));
+    ck_assert_ptr_null(vd_undofile_find("a.qed", NULL, VD_UNFINISHED, false, &state, &err));
     ck_assert_int_eq(err.kind, VD_ERR_FORMAT);
 }
 END_TEST
