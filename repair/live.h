@@ -8,14 +8,14 @@
 #include "formats/open.h"
 
 struct vd_live_answer {
-    bool was_dirty;    /* the image's own flag said so */
+    bool was_dirty;    /* the image's own flag said so, or a repair of it was cut off */
     bool was_repaired; /* read-write only */
 };
 
 /*
- * Opens the image with its backing chain. Read-write and marked dirty, it is repaired first, at level `safe`,
- * in a transaction with an undo file; where corruption is left it is not opened. Read-only it is opened as it
- * is. NULL on error.
+ * Opens the image with its backing chain. Read-write and not closed cleanly, it is repaired first, at level
+ * `safe`, in a transaction with an undo file; where corruption is left it is not opened. Read-only it is
+ * opened as it is. NULL on error.
  */
 struct BlockDriverState *vd_live_open(const char *path, const struct vd_open_options *opts,
                                       struct vd_budget *budget, struct vd_live_answer *answer,

@@ -35,28 +35,6 @@ static bool is_regular(struct BlockDriverState *bs)
     return file->drv == &vd_file_driver && !vd_file_is_device(file);
 }
 
-/* ---- interrupted repairs */
-
-/* Looks at the image as it will be when the interrupted repair is finished; *file becomes an overlay then. */
-static int look_through_journal(struct BlockDriverState **file, const char *path, const char *undo_file,
-                                bool *is_unfinished, struct vd_err *err)
-{
-    enum vd_journal_state state;
-    vd_auto(vd_journal) journal = vd_undofile_find(path, undo_file, VD_UNFINISHED, false, &state, err);
-    vd_auto(BlockDriverState) overlay = NULL;
-
-    *is_unfinished = false;
-    if (!journal)
-        return err->kind ? -1 : 0;
-    overlay = vd_overlay_new(*file, NULL, err);
-    if (!overlay || vd_journal_verify(journal, *file, VD_MATCH_EITHER, err) < 0 ||
-        vd_journal_roll(journal, state, overlay, err) < 0)
-        return vd_while(err, "looking through the journal of the interrupted repair");
-    *file = vd_take(&overlay);
-    *is_unfinished = true;
-    return 0;
-}
-
 /* ---- one request */
 
 static int add_file(const char *path, struct vd_chain_link *link, const struct vd_request *req,
@@ -67,8 +45,7 @@ static int add_file(const char *path, struct vd_chain_link *link, const struct v
     const char *undo_file = files->n ? NULL : req->undo_file;
     bool is_unfinished = false;
 
-    if ((is_regular(file) || undo_file) &&
-        look_through_journal(&file, path, undo_file, &is_unfinished, err) < 0)
+    if ((is_regular(file) || undo_file) && vd_look_through(&file, path, undo_file, &is_unfinished, err) < 0)
         return -1;
     out.work = (struct vd_work){.file = file,
                                 .drv = link->bs->drv,

@@ -11,6 +11,7 @@
 #include "formats/base/bytes.h"
 #include "formats/node/file.h"
 #include "repair/transaction.h"
+#include "repair/undo.h"
 
 enum { PIECE = 1 << 20, RETRY = 4096, MOST_RANGES = 100000 };
 
@@ -266,18 +267,26 @@ int vd_salvage(const char *path, const char *output, const struct BlockDriver *d
                const struct vd_open_options *opts, struct vd_budget *budget, struct vd_salvage_answer *answer,
                struct vd_err *err)
 {
-    vd_auto(BlockDriverState) file = vd_open_file(path, opts, err);
+    vd_auto(BlockDriverState) opened = vd_open_file(path, opts, err);
+    vd_auto(BlockDriverState) through = NULL;
     vd_auto(BlockDriverState) from = NULL;
+    struct BlockDriverState *file = opened;
     vd_auto(BlockDriverState) to = NULL;
     const struct BlockDriver *from_drv;
     struct vd_err why = VD_ERR_INIT;
     struct vd_work work = {0};
     struct copy c = {.answer = answer};
+    bool is_unfinished;
     int score, rc = -1;
 
     *answer = (struct vd_salvage_answer){0};
     if (!file)
         return -1;
+    /* Half of a repair is neither the old nor the new image; one whose undo file is of no use is all there
+     * is. */
+    if (vd_look_through(&file, path, NULL, &is_unfinished, &why) < 0)
+        why = (struct vd_err)VD_ERR_INIT;
+    through = is_unfinished ? file : NULL;
     from_drv = vd_choose_driver(file, opts->format, &score, err);
     if (!from_drv)
         return -1;

@@ -8,6 +8,7 @@
 
 #include "formats/base/vec.h"
 #include "formats/node/file.h"
+#include "formats/node/overlay.h"
 #include "repair/journal.h"
 #include "repair/undofile.h"
 
@@ -160,6 +161,25 @@ int vd_recover(const char *path, const char *undo_file, struct vd_recovered *rec
     recovered->is_whole = rc == 0;
     free_parts(&parts);
     return rc < 0 ? vd_while(err, "going on with the interrupted repair") : 0;
+}
+
+int vd_look_through(struct BlockDriverState **file, const char *path, const char *undo_file,
+                    bool *is_unfinished, struct vd_err *err)
+{
+    enum vd_journal_state state;
+    vd_auto(vd_journal) journal = vd_undofile_find(path, undo_file, VD_UNFINISHED, false, &state, err);
+    vd_auto(BlockDriverState) overlay = NULL;
+
+    *is_unfinished = false;
+    if (!journal)
+        return err->kind ? -1 : 0;
+    overlay = vd_overlay_new(*file, NULL, err);
+    if (!overlay || vd_journal_verify(journal, *file, VD_MATCH_EITHER, err) < 0 ||
+        vd_journal_roll(journal, state, overlay, err) < 0)
+        return vd_while(err, "looking through the journal of the interrupted repair");
+    *file = vd_take(&overlay);
+    *is_unfinished = true;
+    return 0;
 }
 
 void vd_recovered_free(struct vd_recovered *recovered)

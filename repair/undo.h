@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "formats/base/err.h"
+#include "formats/node/block.h"
 
 struct vd_undo_answer {
     char *image;
@@ -41,5 +41,13 @@ void vd_recovered_free(struct vd_recovered *recovered);
  * where the image is but a member of the repair of a chain.
  */
 int vd_recover(const char *path, const char *undo_file, struct vd_recovered *recovered, struct vd_err *err);
+
+/*
+ * Looks at the image as it will be when its interrupted repair is finished: *file becomes an overlay over it
+ * then, which the caller is to drop, and *is_unfinished is set. 0 also where there is no such repair.
+ * undo_file as above.
+ */
+int vd_look_through(struct BlockDriverState **file, const char *path, const char *undo_file,
+                    bool *is_unfinished, struct vd_err *err);
 
 #endif

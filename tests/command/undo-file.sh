@@ -197,6 +197,28 @@ same images/o.qed before
 vd undo images/n.qed
 expect 0
 
+# ---- nothing is written, and nothing copied, before what was begun is finished
+shared clean.qed images/q.qed
+cp images/q.qed before
+vd --repair --no-undo-file images/q.qed
+cp images/q.qed after
+for cut in 1 2; do
+    rm -f images/q.qed*
+    cp before images/q.qed
+    vd --repair --fault=write:cut=$cut images/q.qed
+    rm -f disk after.raw
+    vd salvage images/q.qed disk
+    vd salvage after after.raw
+    same disk after.raw
+    vd io -c 'read -P 2 64k 64k' images/q.qed
+    [ "$status" -ne 0 ] || fail "lost data came back"
+    says err 'checked and repaired first'
+    same images/q.qed after
+    vd undo images/q.qed
+    expect 0
+    same images/q.qed before
+done
+
 # ---- what a repair kept as evidence is known to the next one, wherever the undo file lies
 shared clean.qed images/p.qed
 cp images/p.qed before
