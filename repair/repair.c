@@ -11,6 +11,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "formats/base/text.h"
 #include "formats/node/file.h"
 #include "formats/node/overlay.h"
 #include "repair/undofile.h"
@@ -112,6 +113,10 @@ static bool has_changes(const struct vd_answer *answer)
 
 /* ---- preflight */
 
+enum {
+    JOURNAL_FRAME = 128 * 1024
+}; /* bytes: an undo file without records, and SQLite's own journal beside it */
+
 /* An upper bound of what the journal takes: the old and the new bytes of all changes, as if nothing
  * compressed. */
 static int journal_room(struct vd_work *work, uint64_t *bytes, uint64_t *growth, struct vd_err *err)
@@ -120,7 +125,7 @@ static int journal_room(struct vd_work *work, uint64_t *bytes, uint64_t *growth,
 
     if (old_length < 0 || new_length < 0)
         return -1;
-    *bytes += 2 * (uint64_t)VD_OVERLAY_BLOCK * vd_overlay_blocks(work->overlay) + (1 << 20);
+    *bytes += 2 * (uint64_t)VD_OVERLAY_BLOCK * vd_overlay_blocks(work->overlay) + JOURNAL_FRAME;
     *growth += new_length > old_length ? (uint64_t)(new_length - old_length) : 0;
     for (at = new_length; at < old_length;) {
         int64_t pnum = 0;
@@ -136,20 +141,39 @@ static int journal_room(struct vd_work *work, uint64_t *bytes, uint64_t *growth,
     return 0;
 }
 
-static int room_in(const char *folder, uint64_t *bytes, struct vd_err *err)
+struct room {
+    uint64_t bytes;
+    unsigned long file_system;
+};
+
+static int room_in(const char *folder, struct room *room, struct vd_err *err)
 {
     struct statvfs vfs;
 
     if (statvfs(folder, &vfs) < 0)
         return vd_fail(err, VD_ERR_IO, errno, "%s: the undo file cannot go there", folder);
-    *bytes = vd_mul_sat(geteuid() == 0 ? vfs.f_bfree : vfs.f_bavail, vfs.f_frsize);
+    room->bytes = vd_mul_sat(geteuid() == 0 ? vfs.f_bfree : vfs.f_bavail, vfs.f_frsize);
+    room->file_system = vfs.f_fsid;
     return 0;
+}
+
+static int fail_no_room(const char *image, uint64_t need, uint64_t growth, struct vd_err *err)
+{
+    char undo[VD_TEXT_SIZE_MAX], more[VD_TEXT_SIZE_MAX];
+
+    if (!growth)
+        return vd_fail(err, VD_ERR_IO, ENOSPC, "%s: the repair needs up to %s for its undo file", image,
+                       vd_text_size(undo, need));
+    return vd_fail(err, VD_ERR_IO, ENOSPC,
+                   "%s: the repair needs up to %s for its undo file and %s for the image", image,
+                   vd_text_size(undo, need), vd_text_size(more, growth));
 }
 
 /* Is there room for the journal and for what the image grows? A file-size limit counts like a full disk. */
 static int preflight(struct vd_answer *answer, const struct vd_request *req, struct vd_err *err)
 {
-    uint64_t need = 0, growth = 0, room, image_room;
+    uint64_t need = 0, growth = 0;
+    struct room room, image_room;
     const char *image = path_of(&answer->files.v[0]);
     vd_auto_mem char *folder = folder_of(req->undo_file ? req->undo_file : image);
     vd_auto_mem char *image_folder = folder_of(image);
@@ -163,11 +187,9 @@ static int preflight(struct vd_answer *answer, const struct vd_request *req, str
             return -1;
     if (room_in(folder, &room, err) < 0 || room_in(image_folder, &image_room, err) < 0)
         return -1;
-    if (room < need || image_room < growth)
-        return vd_fail(err, VD_ERR_IO, ENOSPC,
-                       "%s: the repair needs up to %" PRIu64 " MiB for its undo file and %" PRIu64
-                       " MiB for the image",
-                       image, (need >> 20) + 1, growth >> 20);
+    if (room.file_system == image_room.file_system ? room.bytes < need + growth
+                                                   : room.bytes < need || image_room.bytes < growth)
+        return fail_no_room(image, need, growth, err);
     if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && need > limit.rlim_cur)
         return vd_fail(err, VD_ERR_IO, EFBIG, "%s: the limit on file sizes is below what the undo file needs",
                        image);
