@@ -144,7 +144,8 @@ static struct BlockDriverState *open_repaired(struct BlockDriverState *file, con
     *work = (struct vd_work){.file = file, .drv = drv};
     if (drv->bdrv_co_check && vd_work_prepare(work, &opts, err) < 0 && err->kind != VD_ERR_REFUSED)
         return NULL;
-    return bdrv_open_node(drv, work->overlay && work->has_changes ? work->overlay : file, 0, err);
+    return bdrv_open_node(drv, work->overlay && work->has_changes ? work->overlay : file, BDRV_O_SALVAGE,
+                          err);
 }
 
 /* The image as it is, if it opens; else through the proven repair, else through the one that chooses. */
@@ -153,7 +154,7 @@ static struct BlockDriverState *open_somehow(struct BlockDriverState *file, cons
                                              struct vd_err *err)
 {
     static const enum vd_level levels[] = {VD_LEVEL_SAFE, VD_LEVEL_ALL};
-    struct BlockDriverState *bs = bdrv_open_node(drv, file, 0, err);
+    struct BlockDriverState *bs = bdrv_open_node(drv, file, BDRV_O_SALVAGE, err);
 
     for (size_t i = 0; !bs && i < VD_ARRAY_SIZE(levels); i++) {
         vd_work_done(work);

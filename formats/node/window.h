@@ -18,6 +18,7 @@ struct vd_window {
     uint64_t table_off;
     uint64_t first;
     uint64_t n;
+    struct vd_err why; /* these words cannot be read: known, and not tried again for each of them */
     uint64_t word[VD_WINDOW];
 };
 
@@ -25,7 +26,8 @@ struct vd_window {
 typedef int vd_read_words_fn(struct BlockDriverState *bs, uint64_t table_off, uint64_t first, uint64_t n,
                              uint64_t *word, struct vd_err *err);
 
-/* The word i of a table of table_n words, read by that function where the window does not hold it. */
+/* The word i of a table of table_n words, read by that function where the window does not hold it. Of a
+ * window that cannot be read as a whole, the 4 KiB around the word are tried. */
 int vd_window_get(struct BlockDriverState *bs, struct vd_window *w, vd_read_words_fn *read,
                   uint64_t table_off, uint64_t i, uint64_t table_n, uint64_t *word, struct vd_err *err);
 

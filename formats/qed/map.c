@@ -17,22 +17,25 @@ int qed_lookup(struct BlockDriverState *bs, uint64_t guest, uint64_t *entry, uin
     struct qed *qed = bs->opaque;
     const struct qed_geometry *g = &qed->g;
     uint64_t slot = guest >> g->l1_shift, l1_entry;
+    enum qed_entry_kind kind;
 
     *index = (guest & (qed_slot_bytes(g) - 1)) >> g->cluster_bits;
     *entry = *table_off = 0;
     if (vd_window_get(bs, &qed->l1, qed_read_entries, g->l1_off, slot, g->table_n, &l1_entry, err) < 0)
         return vd_while(err, "L1 table");
-    switch (qed_l1_entry_kind(g, l1_entry)) {
-    case QED_ENTRY_NONE:
+    kind = qed_l1_entry_kind(g, l1_entry);
+    if (kind == QED_ENTRY_NONE)
         return 0;
-    case QED_ENTRY_GOOD:
-        break;
-    default:
+    if (kind != QED_ENTRY_GOOD && !(kind == QED_ENTRY_PARTIAL && (bs->open_flags & BDRV_O_SALVAGE)))
         return vd_fail(err, VD_ERR_FORMAT, EINVAL,
                        "%s: L1[%" PRIu64 "] at 0x%" PRIx64 " is 0x%" PRIx64
                        ", expected the offset of an L2 table",
                        bs->filename, slot, g->l1_off + 8 * slot, l1_entry);
-    }
+    if (l1_entry + 8 * *index + 8 > g->file_size)
+        return vd_fail(err, VD_ERR_FORMAT, EINVAL,
+                       "%s: entry %" PRIu64 " of the L2 table at 0x%" PRIx64
+                       " lies behind the end of the file",
+                       bs->filename, *index, l1_entry);
     *table_off = l1_entry;
     if (vd_window_get(bs, &qed->l2, qed_read_entries, l1_entry, *index, g->table_n, entry, err) < 0)
         return vd_while(err, "L2 table at 0x%" PRIx64, l1_entry);
@@ -44,16 +47,18 @@ int qed_lookup(struct BlockDriverState *bs, uint64_t guest, uint64_t *entry, uin
     return 0;
 }
 
-/* How many bytes from guest on go on as this entry does? Looks no further than the window that is loaded. */
+/* How many bytes from guest on go on as this entry does? Looks no further than the window that is loaded, nor
+ * than the file. */
 static uint64_t extent_of(const struct qed *qed, uint64_t guest, uint64_t entry, uint64_t table_off,
                           uint64_t index, uint64_t bytes)
 {
     const struct qed_geometry *g = &qed->g;
-    uint64_t in = guest & (g->cluster_size - 1), len = g->cluster_size - in;
+    uint64_t in = guest & (g->cluster_size - 1), len = g->cluster_size - in, end;
 
     if (!table_off)
         return vd_min(bytes, qed_slot_bytes(g) - (guest & (qed_slot_bytes(g) - 1)));
-    for (uint64_t k = 1; len < bytes && index + k - qed->l2.first < qed->l2.n; k++) {
+    end = vd_min(qed->l2.first + qed->l2.n, (g->file_size - table_off) / 8);
+    for (uint64_t k = 1; len < bytes && index + k < end; k++) {
         uint64_t next = qed->l2.word[index + k - qed->l2.first];
 
         if (next != (entry > QED_ZERO_CLUSTER ? entry + k * g->cluster_size : entry))

@@ -190,6 +190,28 @@ expect 0
 cmp -s out.raw sound.raw || fail "not the guest's data"
 rm -f out.raw*
 
+# ---- a spot of a table that cannot be read costs what it decides, and no more; a table that is cut off is read as
+# far as it goes
+"$VDCHECK" create -f qed bad.qed 8G
+"$VDCHECK" io -q -c 'write -P 1 0 64k' -c 'write -P 2 64M 64k' bad.qed
+bytes=$(($(peek bad.qed $L1) + 4096))
+vd salvage --fault=read:errno=EIO,offset=$bytes,bytes=4k bad.qed out.raw
+expect 4
+says out '32 MiB lost'
+says out 'lost: 32 MiB at 0x2000000: '
+vd io -f raw -r -q -c 'read -P 1 0 64k' -c 'read -P 2 64M 64k' out.raw
+expect 0
+rm out.raw*
+"$VDCHECK" io -q -c 'write -P 1 2G 64k' bad.qed      # behind the table of the second slot
+table=$(peek bad.qed $((L1 + 8)))
+truncate -s $((table + 2 * C)) bad.qed
+vd salvage bad.qed out.raw
+expect 4
+says out 'lost: 1 GiB at 0xc0000000: '
+vd io -f raw -r -q -c 'read -P 1 0 64k' -c 'read -P 2 64M 64k' out.raw
+expect 0
+rm out.raw*
+
 # ---- raw to raw, and an image without a byte
 vd salvage -f raw a.qed out.raw
 expect 0
