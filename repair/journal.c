@@ -385,7 +385,7 @@ static int put_blocks(struct fill *f, struct vd_budget *budget, struct vd_err *e
             ;
         if (put_record(f, block[i].stage, (int64_t)block[i].offset, (k - i) * VD_OVERLAY_BLOCK, err) < 0)
             return -1;
-        vd_budget_progress(budget, "journal", k, n);
+        vd_budget_progress(budget, "blocks of the undo file", k, n);
     }
     return 0;
 }
@@ -430,6 +430,7 @@ static int put_tail(struct fill *f, struct vd_budget *budget, struct vd_err *err
                 return -1;
         }
         at += pnum;
+        vd_budget_progress(budget, "MiB cut off", (uint64_t)at >> 20, (uint64_t)f->old_length >> 20);
     }
     return 0;
 }

@@ -201,6 +201,7 @@ static int compare_extent(struct guest *g, int64_t guest, int64_t bytes, int64_t
 static int compare_ranges(struct guest *g, struct vd_err *err)
 {
     uint64_t size = vd_min((uint64_t)g->old->total_bytes, (uint64_t)g->new->total_bytes);
+    uint64_t total = vd_runs_total(&g->ranges), compared = 0;
 
     for (size_t i = 0; i < g->ranges.n; i++) {
         uint64_t at = g->ranges.v[i].first, end = vd_min(at + g->ranges.v[i].count, size);
@@ -212,6 +213,8 @@ static int compare_ranges(struct guest *g, struct vd_err *err)
                 compare_extent(g, (int64_t)at, (int64_t)(end - at), &done, err) < 0)
                 return -1;
             at += (uint64_t)done;
+            compared += (uint64_t)done;
+            vd_budget_progress(g->in->budget, "guest MiB compared", compared >> 20, total >> 20);
         }
     }
     return 0;

@@ -108,6 +108,8 @@ static int try_cluster(struct search *s, uint64_t cluster, struct vd_err *err)
     }
     if (vd_budget_go_on(s->ck->budget, err) < 0)
         return -1;
+    vd_budget_progress(s->ck->budget, "MiB searched for lost tables", orphan.off >> 20,
+                       s->g->file_size >> 20);
     if (!try_table(s, &orphan, false, err))
         return 0;
     if (try_table(s, &orphan, true, err) < 0)

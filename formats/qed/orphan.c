@@ -117,6 +117,8 @@ static int search_run(struct search *s, struct vd_check *ck, struct vd_run run,
         }
         if (vd_budget_go_on(ck->budget, err) < 0)
             return -1;
+        vd_budget_progress(ck->budget, "MiB searched for lost tables", (c << s->g->cluster_bits) >> 20,
+                           s->g->file_size >> 20);
         is_orphan = try_table(s, c << s->g->cluster_bits, &orphan, err);
         if (is_orphan < 0)
             return -1;
