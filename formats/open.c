@@ -92,15 +92,31 @@ static const struct BlockDriver *backing_driver(struct BlockDriverState *bs, str
     return drv && score == 100 ? drv : vd_driver_by_name("raw");
 }
 
-static bool is_same_file(struct BlockDriverState *a, struct BlockDriverState *b)
+/* Which file is the backing file of bs? Asked before it is opened: our own locks would be in the way. */
+static bool find_backing(struct BlockDriverState *bs, const struct vd_gate *gate, struct stat *st)
 {
-    const struct stat *x, *y;
+    vd_auto_mem char *path = NULL;
+    struct vd_err ignored = VD_ERR_INIT;
 
-    if (bdrv_protocol(a)->drv != &vd_file_driver || bdrv_protocol(b)->drv != &vd_file_driver)
-        return false;
-    x = vd_file_stat(bdrv_protocol(a));
-    y = vd_file_stat(bdrv_protocol(b));
-    return x->st_dev == y->st_dev && x->st_ino == y->st_ino;
+    return vd_gate_find(gate, bs->filename, bs->backing_file, bs->backing_file_len, &path, &ignored) ==
+               VD_GATE_OPEN &&
+           stat(path, st) == 0;
+}
+
+static bool is_file(struct BlockDriverState *bs, const struct stat *st)
+{
+    struct BlockDriverState *file = bdrv_protocol(bs);
+
+    return file->drv == &vd_file_driver && vd_file_stat(file)->st_dev == st->st_dev &&
+           vd_file_stat(file)->st_ino == st->st_ino;
+}
+
+static int fail_loop(struct BlockDriverState *bs, struct vd_err *err)
+{
+    char name[160];
+
+    return vd_fail(err, VD_ERR_FORMAT, 0, "'%s' is already part of the chain",
+                   vd_text_escape(name, sizeof(name), bs->backing_file, bs->backing_file_len));
 }
 
 /* Was only writing refused? Then there is still something to look at, and a repair that needs no write there.
@@ -134,21 +150,23 @@ static int open_backing(struct BlockDriverState *bs, struct BlockDriverState *to
     vd_auto(BlockDriverState) file = NULL;
     const struct BlockDriver *drv;
     enum vd_gate_answer answer;
+    struct stat st;
 
     if (!bs->backing_file)
         return 0;
     if (depth == 0)
         return vd_fail(err, VD_ERR_LIMIT, 0, "%s: the backing chain is longer than %d files", top->filename,
                        VD_BUDGET_DEPTH);
+    for (struct BlockDriverState *n = find_backing(bs, &opts->gate, &st) ? top : NULL; n; n = n->backing)
+        if (is_file(n, &st)) {
+            fail_loop(bs, err);
+            return vd_while(err, "%s: backing file", bs->filename);
+        }
     ro.flags &= BDRV_O_FORCE_SHARE;
     ro.fault = NULL;
     file = open_named(bs, &ro, &answer, err);
     if (!file)
         return vd_while(err, "%s: backing file", bs->filename);
-    for (struct BlockDriverState *n = top; n; n = n->backing)
-        if (is_same_file(n, file))
-            return vd_fail(err, VD_ERR_FORMAT, 0, "%s: the backing chain comes back to this file",
-                           file->filename);
     drv = backing_driver(bs, file, err);
     if (!drv)
         return -1;
@@ -233,28 +251,18 @@ static void end_chain(struct vd_chain_link *link, enum vd_chain_end end, const s
     snprintf(link->why, sizeof(link->why), "%.*s", (int)sizeof(link->why) - 1, why->story);
 }
 
-/* Asked before the file is opened: in a repair its own locks would be in the way. */
 static bool comes_back(const struct vd_chain_vec *chain, const struct vd_gate *gate, struct vd_err *why)
 {
     struct BlockDriverState *bs = chain->v[chain->n - 1].bs;
-    vd_auto_mem char *path = NULL;
-    char name[160];
     struct stat st;
 
-    if (vd_gate_find(gate, bs->filename, bs->backing_file, bs->backing_file_len, &path, why) !=
-            VD_GATE_OPEN ||
-        stat(path, &st) < 0)
+    if (!find_backing(bs, gate, &st))
         return false;
-    for (size_t i = 0; i < chain->n; i++) {
-        struct BlockDriverState *file = bdrv_protocol(chain->v[i].bs);
-
-        if (file->drv == &vd_file_driver && vd_file_stat(file)->st_dev == st.st_dev &&
-            vd_file_stat(file)->st_ino == st.st_ino) {
-            vd_fail(why, VD_ERR_FORMAT, 0, "'%s' is already part of the chain",
-                    vd_text_escape(name, sizeof(name), bs->backing_file, bs->backing_file_len));
+    for (size_t i = 0; i < chain->n; i++)
+        if (is_file(chain->v[i].bs, &st)) {
+            fail_loop(bs, why);
             return true;
         }
-    }
     return false;
 }
 
@@ -305,14 +313,19 @@ static int follow(struct vd_chain_vec *chain, const struct vd_open_options *opts
     return 1;
 }
 
-/* Without opening it: is the backing file there, and may it be followed? */
-static void look_up(struct vd_chain_link *link, const struct vd_gate *gate)
+/* Without opening it: is the backing file there, may it be followed, and is it another? */
+static void look_up(const struct vd_chain_vec *chain, const struct vd_gate *gate)
 {
+    struct vd_chain_link *link = &chain->v[0];
     vd_auto_mem char *path = NULL;
     struct vd_err why = VD_ERR_INIT;
 
     if (!link->bs->backing_file)
         return;
+    if (comes_back(chain, gate, &why)) {
+        end_chain(link, VD_CHAIN_LOOP, &why);
+        return;
+    }
     switch (vd_gate_find(gate, link->bs->filename, link->bs->backing_file, link->bs->backing_file_len, &path,
                          &why)) {
     case VD_GATE_OPEN:
@@ -353,7 +366,7 @@ int vd_open_chain(const char *path, const struct vd_open_options *opts, bool onl
     if (!drv || add_link(chain, file, drv, opts, err) < 0)
         return -1;
     if (only_first) {
-        look_up(&chain->v[0], &opts->gate);
+        look_up(chain, &opts->gate);
         return 0;
     }
     below.fault = NULL;

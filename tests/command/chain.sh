@@ -181,8 +181,14 @@ mv self2.qed self.qed
 vd -c self.qed
 expect 4
 says_id corruption image.backing-loop
-vd io -r -c 'read 1M 1' self.qed
-expect 8
+vd self.qed      # what its own name leads to is known without opening it
+expect 4
+says_id corruption image.backing-loop
+for words in -r -q; do
+    vd io $words -c 'read 1M 1' self.qed
+    expect 8
+    says err 'already part of the chain'
+done
 ln l2.qed hard.qed
 vd -c hard.qed
 expect 4         # the same file by another name
