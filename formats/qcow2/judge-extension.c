@@ -232,7 +232,9 @@ int qcow2_judge_data_file_map(struct vd_check *ck, const struct qcow2_walk *walk
     if (file->size < end)
         vd_found(ck, QCOW2_DATA_FILE_SHORT, .guest = file->size, .guest_bytes = end - file->size,
                  .found = file->size, .expected = end);
-    else if ((q->header.autoclear_features & QCOW2_AUTOCLEAR_DATA_FILE_RAW) && file->size != q->g.size)
+    /* QEMU writes whole clusters, also behind the end of the disk. */
+    else if ((q->header.autoclear_features & QCOW2_AUTOCLEAR_DATA_FILE_RAW) &&
+             (file->size < q->g.size || file->size > vd_align_up_sat(q->g.size, q->g.cluster_size)))
         vd_found(ck, QCOW2_DATA_FILE_SIZE, .found = file->size, .expected = q->g.size);
     return 0;
 }

@@ -86,6 +86,8 @@ static int judge_l1_size(const struct judge *j, const struct qcow2_snapshot *sn,
 
 static int judge_l1(const struct judge *j, const struct qcow2_snapshot *sn, struct vd_err *err)
 {
+    if (qcow2_snapshot_is_empty(sn))
+        return 0;
     if (!sn->l1_off)
         return judge_l1_place(j, sn, QCOW2_SNAP_L1_ZERO_OFFSET, err);
     if (!vd_is_aligned(sn->l1_off, j->g->cluster_size))

@@ -357,6 +357,12 @@ static inline struct vd_span qcow2_snapshot_l1(const struct qcow2_snapshot *sn)
     return (struct vd_span){sn->l1_off, 8 * (uint64_t)sn->l1_n};
 }
 
+/* Of a disk without a byte QEMU makes a snapshot without a table, at offset 0. */
+static inline bool qcow2_snapshot_is_empty(const struct qcow2_snapshot *sn)
+{
+    return !sn->l1_n && !sn->disk_size && !sn->vm_state_size;
+}
+
 /* L1 entries that the snapshot's disk needs; those behind them hold the VM state. */
 static inline uint64_t qcow2_snapshot_need(const struct qcow2_geometry *g, const struct qcow2_snapshot *sn)
 {

@@ -282,7 +282,7 @@ int qcow2_snapshot_load_tmp(struct BlockDriverState *bs, uint64_t i, struct vd_s
     if (i < s.list.n) {
         snprintf(names->id, sizeof(names->id), "%s", s.list.v[i].id);
         snprintf(names->name, sizeof(names->name), "%s", s.list.v[i].name);
-        rc = s.list.v[i].l1_is_sound ? 0 : 2;
+        rc = s.list.v[i].l1_is_sound || qcow2_snapshot_is_empty(&s.list.v[i]) ? 0 : 2;
         if (rc == 0)
             show(bs, &s.list.v[i]);
     }
