@@ -9,6 +9,7 @@ enum {
     WINDOW = 8 << 20,
     NARROW = 4096, /* a piece that cannot be read is read again in pieces of this size: one bad sector costs
                       no more */
+    FEW = 16,      /* tables */
 };
 
 struct scan {
@@ -24,9 +25,8 @@ struct scan {
 };
 
 /* Where the tables claim more bytes than the file occupies, some lie in holes, and reading those would cost
- * time that the file's real length does not bound. */
-static bool claims_more_than_there_is(struct BlockDriverState *bs, const struct vd_scan_table *tables,
-                                      size_t n)
+ * time that the file's real length does not bound. Of a few tables it is cheaper to ask than to read. */
+static bool is_worth_asking(struct BlockDriverState *bs, const struct vd_scan_table *tables, size_t n)
 {
     struct BlockDriverState *protocol = bdrv_protocol(bs);
     uint64_t sum = 0;
@@ -35,7 +35,7 @@ static bool claims_more_than_there_is(struct BlockDriverState *bs, const struct 
         return false;
     for (size_t i = 0; i < n; i++)
         sum = vd_add_sat(sum, tables[i].span.len);
-    return sum > vd_file_allocated(protocol);
+    return n <= FEW || sum > vd_file_allocated(protocol);
 }
 
 static void look_ahead(struct scan *s)
@@ -89,20 +89,46 @@ static int scan_narrow(struct scan *s, const struct vd_scan_table *table, uint64
     return tell_stretch(s, &stretch, &first, err);
 }
 
-/* One piece of one table, alone. */
+static int scan_bytes(struct scan *s, const struct vd_scan_table *table, uint64_t at, uint32_t len,
+                      struct vd_err *err)
+{
+    struct vd_scan_piece piece = {.table = table, .at = at, .len = len, .bytes = s->buf};
+
+    if (bdrv_pread(s->bs, (int64_t)(table->span.off + at), len, s->buf, NULL) < 0)
+        return scan_narrow(s, table, at, len, err);
+    return s->fn(s->opaque, &piece, err);
+}
+
+/* How much of the file from off on, of len bytes, is alike: in a hole or not. Where nothing is known, it is
+ * not. */
+static uint32_t stretch_of(struct scan *s, uint64_t off, uint32_t len, bool *is_hole)
+{
+    int64_t pnum = 0;
+    int status = bdrv_block_status(s->bs, (int64_t)off, len, &pnum, NULL, NULL);
+    uint64_t n = status < 0 ? 0 : (uint64_t)pnum;
+
+    *is_hole =
+        status >= 0 && (status & (BDRV_BLOCK_DATA | BDRV_BLOCK_ZERO)) == BDRV_BLOCK_ZERO && n >= NARROW;
+    n = *is_hole && n < len ? vd_align_down(n, NARROW) : vd_align_up_sat(n, NARROW);
+    return n ? (uint32_t)vd_min(n, len) : len;
+}
+
+/* One piece of one table, alone; where holes are looked for, only what is there is read. */
 static int scan_alone(struct scan *s, const struct vd_scan_table *table, uint64_t at, uint32_t len,
                       struct vd_err *err)
 {
-    struct vd_scan_piece piece = {.table = table, .at = at, .len = len};
-    int64_t off = (int64_t)(table->span.off + at);
+    for (uint32_t n = len; len; at += n, len -= n) {
+        struct vd_scan_piece piece = {.table = table, .at = at};
+        int rc;
 
-    if (s->looks_for_holes && bdrv_is_hole(s->bs, off, len))
-        piece.is_hole = true;
-    else if (bdrv_pread(s->bs, off, len, s->buf, NULL) < 0)
-        return scan_narrow(s, table, at, len, err);
-    else
-        piece.bytes = s->buf;
-    return s->fn(s->opaque, &piece, err);
+        if (s->looks_for_holes)
+            n = stretch_of(s, table->span.off + at, len, &piece.is_hole);
+        piece.len = n;
+        rc = piece.is_hole ? s->fn(s->opaque, &piece, err) : scan_bytes(s, table, at, n, err);
+        if (rc < 0)
+            return -1;
+    }
+    return 0;
 }
 
 static int scan_in_pieces(struct scan *s, const struct vd_scan_table *table, struct vd_budget *budget,
@@ -172,7 +198,7 @@ int vd_scan(struct BlockDriverState *bs, const struct vd_scan_table *tables, siz
 
     if (n && !buf)
         return vd_fail_memory(err);
-    s.looks_for_holes = claims_more_than_there_is(bs, tables, n);
+    s.looks_for_holes = is_worth_asking(bs, tables, n);
     for (size_t i = 0; i < n;) {
         uint64_t len;
         size_t count = neighbours(&s, i, &len);
