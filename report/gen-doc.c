@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Prints what manual pages and shell completion take from the rows: gen-doc TEMPLATE copies the template and
- * puts the lists where it finds @OPTIONS:command@, @COMMANDS@, @FINDINGS:format@,
- * @ARMS@, @WORDS@ or @TITLE:page@ alone on a line.
+ * puts the lists where it finds @OPTIONS@ (of the check), @COMMANDS@, @OWNOPTIONS@ (of the other
+ * commands), @FINDINGS@, @ARMS@, @WORDS@ or @TITLE:page@ alone on a line.
  */
 #include <ctype.h>
 #include <getopt.h>
@@ -112,14 +112,6 @@ static void print_escaped(const char *text)
         printf("%s%c", *text == '-' ? "\\" : "", *text);
 }
 
-static int command_of(const char *word)
-{
-    for (int i = 0; i < COMMANDS_N; i++)
-        if (strcmp(commands[i].word, word) == 0)
-            return i;
-    return -1;
-}
-
 static void print_option_head(size_t i)
 {
     puts(".TP");
@@ -137,15 +129,34 @@ static void print_option_head(size_t i)
     putchar('\n');
 }
 
+/* What all commands have is told once, with the check. */
+static bool tells_option(int command, size_t i)
+{
+    return (options[i].commands & (1u << command)) &&
+           (command == INDEX_CHECK || options[i].commands != CMD_ALL);
+}
+
 static void print_options(int command)
 {
-    for (size_t i = 0; i < options_n; i++) {
-        /* What all commands have is told once. */
-        if (!(options[i].commands & (1u << command)) ||
-            (command != INDEX_CHECK && options[i].commands == CMD_ALL))
+    for (size_t i = 0; i < options_n; i++)
+        if (tells_option(command, i)) {
+            print_option_head(i);
+            print_sentence(options[i].help);
+        }
+}
+
+/* A subsection for each command that has options of its own. */
+static void print_own_options(void)
+{
+    for (int command = 1; command < COMMANDS_N; command++) {
+        size_t i = 0;
+
+        while (i < options_n && !tells_option(command, i))
+            i++;
+        if (i == options_n)
             continue;
-        print_option_head(i);
-        print_sentence(options[i].help);
+        printf(".SS %s\n", commands[command].word);
+        print_options(command);
     }
 }
 
@@ -170,14 +181,26 @@ static void print_finding(const struct vd_finding_kind *row)
     print_sentence(row->repair);
 }
 
-static void print_findings(const char *format)
+static void print_findings(const struct vd_finding_kind *rows, size_t n, const char *heading)
 {
-    const struct vd_finding_kind *row;
-    size_t len = strlen(format);
+    if (!n)
+        return;
+    fputs(".SH ", stdout);
+    for (; *heading; heading++)
+        putchar(toupper((unsigned char)*heading));
+    putchar('\n');
+    for (size_t i = 0; i < n; i++)
+        print_finding(&rows[i]);
+}
 
-    for (size_t i = 0; (row = vd_finding_row(i)); i++)
-        if (strncmp(row->id, format, len) == 0 && row->id[len] == '.')
-            print_finding(row);
+/* One section for what holds for all formats, and one for each driver that has findings. */
+static void print_all_findings(void)
+{
+    const struct BlockDriver *drv;
+
+    print_findings(vd_image_findings, vd_image_findings_n, "all formats");
+    for (size_t i = 0; (drv = vd_driver_at(i)); i++)
+        print_findings(drv->findings, drv->findings_n, drv->format_name);
 }
 
 /* The rows of one command as a word list of the shell. */
@@ -216,11 +239,13 @@ static bool expand(const char *mark)
     if (sscanf(mark, "@%31[A-Z]:%31[a-z0-9]@", kind, what) < 1 || mark[strlen(mark) - 1] != '@')
         return false;
     if (strcmp(kind, "OPTIONS") == 0)
-        print_options(command_of(what));
+        print_options(INDEX_CHECK);
+    else if (strcmp(kind, "OWNOPTIONS") == 0)
+        print_own_options();
     else if (strcmp(kind, "COMMANDS") == 0)
         print_commands();
     else if (strcmp(kind, "FINDINGS") == 0)
-        print_findings(what);
+        print_all_findings();
     else if (strcmp(kind, "ARMS") == 0)
         print_case_arms();
     else if (strcmp(kind, "WORDS") == 0)

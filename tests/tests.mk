@@ -33,7 +33,8 @@ include $(top_srcdir)/tests/lint/lint.mk
 include $(top_srcdir)/tests/fuzz/fuzz.mk
 include $(top_srcdir)/tests/demo/demo.mk
 include $(top_srcdir)/tests/bench/bench.mk
-AM_TESTS_ENVIRONMENT = VDCHECK=$(abs_top_builddir)/$(tested_vdcheck); srcdir=$(abs_srcdir); export VDCHECK srcdir;
+AM_TESTS_ENVIRONMENT = VDCHECK=$(abs_top_builddir)/$(tested_vdcheck); srcdir=$(abs_srcdir); MANUALS=$(abs_top_builddir); \
+	export VDCHECK srcdir MANUALS;
 
 # The same tests, every sweep and every cut point complete and with seeds of the day; then the fuzzer.
 FUZZ_LONG_SECONDS = 3600

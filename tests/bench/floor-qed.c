@@ -9,12 +9,8 @@
 
 #include <endian.h>
 #include <err.h>
-#include <fcntl.h>
-#include <inttypes.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 enum {
     HEADER = 64,
@@ -60,14 +56,5 @@ static uint64_t sum_image(int fd)
 
 int main(int argc, char **argv)
 {
-    int fd;
-
-    if (argc != 2)
-        errx(EXIT_FAILURE, "usage: floor-qed IMAGE");
-    fd = open(argv[1], O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        err(EXIT_FAILURE, "%s", argv[1]);
-    printf("%" PRIu64 "\n", sum_image(fd));
-    close(fd);
-    return 0;
+    return floor_main(argc, argv, sum_image);
 }

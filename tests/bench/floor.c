@@ -2,7 +2,9 @@
 #include "floor.h"
 
 #include <err.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -63,4 +65,18 @@ void floor_add_table(int fd, struct floor_run *run, uint64_t off, uint64_t len)
 uint64_t floor_end_run(int fd, struct floor_run *run)
 {
     return run->sum + floor_sum_range(fd, run->off, run->len);
+}
+
+int floor_main(int argc, char **argv, uint64_t (*sum_image)(int fd))
+{
+    int fd;
+
+    if (argc != 2)
+        errx(EXIT_FAILURE, "usage: %s IMAGE", argv[0]);
+    fd = open(argv[1], O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        err(EXIT_FAILURE, "%s", argv[1]);
+    printf("%" PRIu64 "\n", sum_image(fd));
+    close(fd);
+    return 0;
 }

@@ -22,4 +22,7 @@ struct floor_run {
 void floor_add_table(int fd, struct floor_run *run, uint64_t off, uint64_t len);
 uint64_t floor_end_run(int fd, struct floor_run *run);
 
+/* The main() of a floor program: prints the sum of the image that is its only argument. */
+int floor_main(int argc, char **argv, uint64_t (*sum_image)(int fd));
+
 #endif

@@ -13,11 +13,8 @@
 
 #include <endian.h>
 #include <err.h>
-#include <fcntl.h>
-#include <inttypes.h>
-#include <stdio.h>
+#include <stdint.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 enum {
     SMALLEST_CLUSTER = 512,
@@ -25,18 +22,18 @@ enum {
     COUNT_BYTES = 2,
     REFCOUNT_ORDER = 4,
     HEADER_BYTES = 104,
-    SECTOR = 512,
+    MOST_L1_ENTRIES = 4 << 20,
 };
 
 struct image {
-    uint64_t cluster_size, guest_size, mapped, seed; /* as asked for */
-    bool is_random;
+    struct gen_options asked;
 
     uint64_t table_entries, tables; /* of L2; worked out */
     uint64_t reftable_clusters, blocks, l1_clusters;
-    uint64_t file_clusters;
-    struct gen_data data; /* its leaks as asked for */
+    struct gen_data data;
 };
+
+static const uint64_t copied = UINT64_C(1) << 63;
 
 struct qcow2_header {
     uint32_t magic, version;
@@ -68,15 +65,16 @@ static uint64_t l2_cluster(const struct image *image)
 
 static void write_header(int fd, const struct image *image)
 {
+    uint64_t cluster_size = image->asked.cluster_size;
     struct qcow2_header header = {
         .magic = htobe32(0x514649fb),
         .version = htobe32(3),
-        .cluster_bits = htobe32((uint32_t)__builtin_ctzll(image->cluster_size)),
-        .size = htobe64(image->guest_size),
+        .cluster_bits = htobe32((uint32_t)__builtin_ctzll(cluster_size)),
+        .size = htobe64(image->asked.guest_size),
         .l1_size =
-            htobe32((uint32_t)div_up(div_up(image->guest_size, image->cluster_size), image->table_entries)),
-        .l1_table_offset = htobe64(l1_cluster(image) * image->cluster_size),
-        .refcount_table_offset = htobe64(image->cluster_size),
+            htobe32((uint32_t)div_up(div_up(image->asked.guest_size, cluster_size), image->table_entries)),
+        .l1_table_offset = htobe64(l1_cluster(image) * cluster_size),
+        .refcount_table_offset = htobe64(cluster_size),
         .refcount_table_clusters = htobe32((uint32_t)image->reftable_clusters),
         .refcount_order = htobe32(REFCOUNT_ORDER),
         .header_length = htobe32(HEADER_BYTES),
@@ -89,79 +87,67 @@ static void write_header(int fd, const struct image *image)
 static void write_leads(int fd, const struct image *image, uint64_t at, uint64_t n, uint64_t first,
                         uint64_t flags, uint64_t clusters)
 {
-    uint64_t *table = calloc(clusters, image->cluster_size);
+    uint64_t cluster_size = image->asked.cluster_size;
+    uint64_t *table = gen_table(clusters * image->table_entries);
 
-    if (!table)
-        err(EXIT_FAILURE, "no memory for a table");
     for (uint64_t i = 0; i < n; i++)
-        table[i] = htobe64((first + i) * image->cluster_size | flags);
-    gen_pwrite(fd, table, clusters * image->cluster_size, at * image->cluster_size);
+        table[i] = htobe64((first + i) * cluster_size | flags);
+    gen_pwrite(fd, table, clusters * cluster_size, at * cluster_size);
     free(table);
 }
 
 /* Every cluster of the file counts 1, leaked ones too. */
 static void write_blocks(int fd, const struct image *image)
 {
-    uint64_t per_block = image->cluster_size / COUNT_BYTES;
+    uint64_t cluster_size = image->asked.cluster_size, per_block = cluster_size / COUNT_BYTES;
+    uint64_t file_clusters = gen_data_end(&image->data) / cluster_size;
     uint16_t *block = calloc(per_block, sizeof(*block));
 
     if (!block)
         err(EXIT_FAILURE, "no memory for a refcount block");
     for (uint64_t i = 0; i < image->blocks; i++) {
         for (uint64_t k = 0; k < per_block; k++)
-            block[k] = i * per_block + k < image->file_clusters ? htobe16(1) : 0;
-        gen_pwrite(fd, block, image->cluster_size, (1 + image->reftable_clusters + i) * image->cluster_size);
+            block[k] = i * per_block + k < file_clusters ? htobe16(1) : 0;
+        gen_pwrite(fd, block, cluster_size, (1 + image->reftable_clusters + i) * cluster_size);
     }
     free(block);
 }
 
-static void write_l2(int fd, const struct image *image, const uint32_t *order, uint64_t index,
-                     uint64_t *table)
+static void write_l2(int fd, const struct image *image, uint64_t index, uint64_t *table)
 {
-    const uint64_t copied = UINT64_C(1) << 63;
-    uint64_t guest = index * image->table_entries;
+    uint64_t cluster_size = image->asked.cluster_size;
 
-    for (uint64_t i = 0; i < image->table_entries; i++, guest++) {
-        if (guest < image->data.clusters)
-            table[i] = htobe64(
-                gen_host_cluster(&image->data, order ? order[guest] : guest) * image->cluster_size | copied);
-        else
-            table[i] = 0;
+    for (uint64_t i = 0; i < image->table_entries; i++) {
+        uint64_t off = gen_data_off(&image->data, index * image->table_entries + i);
+
+        table[i] = off ? htobe64(off | copied) : 0;
     }
-    gen_pwrite(fd, table, image->cluster_size, (l2_cluster(image) + index) * image->cluster_size);
+    gen_pwrite(fd, table, cluster_size, (l2_cluster(image) + index) * cluster_size);
 }
 
-static void write_image(const char *path, const struct image *image)
+static void write_image(const struct image *image)
 {
-    const uint64_t copied = UINT64_C(1) << 63;
-    uint32_t *order = image->is_random ? gen_shuffled(image->data.clusters, image->seed) : NULL;
-    uint64_t *table = calloc(image->table_entries, sizeof(*table));
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    uint64_t *table = gen_table(image->table_entries);
+    int fd = gen_create(image->asked.out, gen_data_end(&image->data));
 
-    if (!table)
-        err(EXIT_FAILURE, "no memory for a table");
-    if (fd < 0 || ftruncate(fd, (off_t)(image->file_clusters * image->cluster_size)) < 0)
-        err(EXIT_FAILURE, "%s", path);
     write_header(fd, image);
     write_leads(fd, image, 1, image->blocks, 1 + image->reftable_clusters, 0, image->reftable_clusters);
     write_blocks(fd, image);
     write_leads(fd, image, l1_cluster(image), image->tables, l2_cluster(image), copied, image->l1_clusters);
     for (uint64_t i = 0; i < image->tables; i++)
-        write_l2(fd, image, order, i, table);
-    if (close(fd) < 0)
-        err(EXIT_FAILURE, "%s", path);
+        write_l2(fd, image, i, table);
+    gen_close(fd);
     free(table);
-    free(order);
 }
 
 /* The blocks count themselves and their table: both grow until they cover all. */
 static void plan_counts(struct image *image, uint64_t others)
 {
-    uint64_t per_block = image->cluster_size / COUNT_BYTES, before;
+    uint64_t cluster_size = image->asked.cluster_size, per_block = cluster_size / COUNT_BYTES, before;
 
     do {
         before = image->blocks;
-        image->reftable_clusters = div_up(8 * (before ? before : 1), image->cluster_size);
+        image->reftable_clusters = div_up(8 * (before ? before : 1), cluster_size);
         image->blocks = div_up(others + before + image->reftable_clusters, per_block);
     } while (image->blocks != before);
 }
@@ -169,77 +155,30 @@ static void plan_counts(struct image *image, uint64_t others)
 /* Works out the sizes; refuses what the format does not allow or the arithmetic does not hold for. */
 static void plan(struct image *image)
 {
-    struct gen_data *data = &image->data;
-    uint64_t guest_clusters;
+    uint64_t cluster_size = image->asked.cluster_size, guest_clusters, l1_entries;
 
-    if (!gen_is_power_of_two_within(image->cluster_size, SMALLEST_CLUSTER, LARGEST_CLUSTER))
+    if (!gen_is_power_of_two_within(cluster_size, SMALLEST_CLUSTER, LARGEST_CLUSTER))
         errx(GEN_EXIT_USAGE, "the cluster size is a power of two from 512 to 2M");
-    if (image->guest_size == 0 || image->guest_size % SECTOR)
-        errx(GEN_EXIT_USAGE, "the guest size is a multiple of 512 above 0");
-    image->table_entries = image->cluster_size / 8;
-    guest_clusters = div_up(image->guest_size, image->cluster_size);
-    if (guest_clusters > UINT32_MAX || div_up(guest_clusters, image->table_entries) > 4 << 20)
+    image->table_entries = cluster_size / 8;
+    guest_clusters = div_up(image->asked.guest_size, cluster_size);
+    l1_entries = div_up(guest_clusters, image->table_entries);
+    if (l1_entries > MOST_L1_ENTRIES)
         errx(GEN_EXIT_USAGE, "the guest size is too large for this geometry");
-    data->clusters = image->mapped < guest_clusters ? image->mapped : guest_clusters;
-    if (data->clusters == 0 || data->leaks >= data->clusters)
-        errx(GEN_EXIT_USAGE,
-             "there must be more mapped clusters than leaked ones, for each leak lies between two");
+    image->data = gen_plan_data(&image->asked, guest_clusters);
 
-    image->tables = div_up(data->clusters, image->table_entries);
-    image->l1_clusters = div_up(8 * div_up(guest_clusters, image->table_entries), image->cluster_size);
-    plan_counts(image, 1 + image->l1_clusters + image->tables + data->clusters + data->leaks);
-    data->first_data = l2_cluster(image) + image->tables;
-    image->file_clusters = data->first_data + data->clusters + data->leaks;
-}
-
-__attribute__((noreturn)) static void usage(void)
-{
-    fputs("usage: gen-qcow2 [-c CLUSTER_SIZE] [-s GUEST_SIZE] [-l contig|random] [-k LEAKS]\n"
-          "                 [-m MAPPED_CLUSTERS] [-S SEED] OUT\n"
-          "Numbers take the suffixes k, M, G, T. Without -m every guest cluster is mapped, else the first "
-          "ones.\n",
-          stderr);
-    exit(GEN_EXIT_USAGE);
-}
-
-static void set_option(struct image *image, int opt, const char *arg)
-{
-    switch (opt) {
-    case 'c':
-        image->cluster_size = gen_number(arg);
-        break;
-    case 's':
-        image->guest_size = gen_number(arg);
-        break;
-    case 'l':
-        image->is_random = gen_layout_is_random(arg);
-        break;
-    case 'k':
-        image->data.leaks = gen_number(arg);
-        break;
-    case 'm':
-        image->mapped = gen_number(arg);
-        break;
-    case 'S':
-        image->seed = gen_number(arg);
-        break;
-    default:
-        usage();
-    }
+    image->tables = div_up(image->data.clusters, image->table_entries);
+    image->l1_clusters = div_up(8 * l1_entries, cluster_size);
+    plan_counts(image, 1 + image->l1_clusters + image->tables + image->data.clusters + image->data.leaks);
+    image->data.first_off = (l2_cluster(image) + image->tables) * cluster_size;
 }
 
 int main(int argc, char **argv)
 {
-    struct image image = {
-        .cluster_size = 64 << 10, .guest_size = UINT64_C(1) << 40, .mapped = UINT64_MAX, .seed = 1};
-    int opt;
+    struct image image = {.asked = gen_parse(argc, argv, false)};
 
-    while ((opt = getopt(argc, argv, "c:s:l:k:m:S:")) != -1)
-        set_option(&image, opt, optarg);
-    if (argc != optind + 1)
-        usage();
     plan(&image);
-    write_image(argv[optind], &image);
-    gen_tell(&image.data, image.tables, image.file_clusters * image.cluster_size);
+    write_image(&image);
+    gen_tell(&image.data, image.tables);
+    gen_data_done(&image.data);
     return 0;
 }

@@ -12,32 +12,22 @@
 
 #include <endian.h>
 #include <err.h>
-#include <fcntl.h>
-#include <inttypes.h>
-#include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 enum {
     HEADER_CLUSTERS = 1,
     SMALLEST_CLUSTER = 4 << 10,
     LARGEST_CLUSTER = 64 << 20,
     MOST_TABLE_CLUSTERS = 16,
-    SECTOR = 512,
 };
 
 struct image {
-    uint64_t cluster_size, table_size, guest_size; /* as asked for */
-    uint64_t mapped, seed;
-    bool is_random;
+    struct gen_options asked;
 
-    uint64_t table_entries; /* worked out */
-    uint64_t tables;        /* L2 tables */
-    uint64_t file_clusters;
-    struct gen_data data; /* its leaks as asked for */
+    uint64_t table_bytes, table_entries; /* worked out */
+    uint64_t tables;                     /* L2 tables */
+    struct gen_data data;
 };
 
 struct qed_header {
@@ -47,15 +37,25 @@ struct qed_header {
 };
 _Static_assert(sizeof(struct qed_header) == 64, "the header has no padding");
 
+static uint64_t l1_off(const struct image *image)
+{
+    return HEADER_CLUSTERS * image->asked.cluster_size;
+}
+
+static uint64_t l2_off(const struct image *image, uint64_t index)
+{
+    return l1_off(image) + (index + 1) * image->table_bytes;
+}
+
 static void write_header(int fd, const struct image *image)
 {
     struct qed_header header = {
         .magic = htole32(0x00444551),
-        .cluster_size = htole32((uint32_t)image->cluster_size),
-        .table_size = htole32((uint32_t)image->table_size),
+        .cluster_size = htole32((uint32_t)image->asked.cluster_size),
+        .table_size = htole32((uint32_t)image->asked.table_size),
         .header_size = htole32(HEADER_CLUSTERS),
-        .l1_table_offset = htole64(HEADER_CLUSTERS * image->cluster_size),
-        .image_size = htole64(image->guest_size),
+        .l1_table_offset = htole64(l1_off(image)),
+        .image_size = htole64(image->asked.guest_size),
     };
 
     gen_pwrite(fd, &header, sizeof(header), 0);
@@ -63,130 +63,59 @@ static void write_header(int fd, const struct image *image)
 
 static void write_l1(int fd, const struct image *image, uint64_t *table)
 {
-    uint64_t table_bytes = image->table_size * image->cluster_size;
-    uint64_t l1_off = HEADER_CLUSTERS * image->cluster_size;
-
     for (uint64_t i = 0; i < image->table_entries; i++)
-        table[i] = i < image->tables ? htole64(l1_off + (i + 1) * table_bytes) : 0;
-    gen_pwrite(fd, table, table_bytes, l1_off);
+        table[i] = i < image->tables ? htole64(l2_off(image, i)) : 0;
+    gen_pwrite(fd, table, image->table_bytes, l1_off(image));
 }
 
-static void write_l2(int fd, const struct image *image, const uint32_t *order, uint64_t index,
-                     uint64_t *table)
+static void write_l2(int fd, const struct image *image, uint64_t index, uint64_t *table)
 {
-    uint64_t table_bytes = image->table_size * image->cluster_size;
-    uint64_t guest = index * image->table_entries;
-
-    for (uint64_t i = 0; i < image->table_entries; i++, guest++) {
-        if (guest < image->data.clusters)
-            table[i] =
-                htole64(gen_host_cluster(&image->data, order ? order[guest] : guest) * image->cluster_size);
-        else
-            table[i] = 0;
-    }
-    gen_pwrite(fd, table, table_bytes, HEADER_CLUSTERS * image->cluster_size + (index + 1) * table_bytes);
+    for (uint64_t i = 0; i < image->table_entries; i++)
+        table[i] = htole64(gen_data_off(&image->data, index * image->table_entries + i));
+    gen_pwrite(fd, table, image->table_bytes, l2_off(image, index));
 }
 
-static void write_image(const char *path, const struct image *image)
+static void write_image(const struct image *image)
 {
-    uint32_t *order = image->is_random ? gen_shuffled(image->data.clusters, image->seed) : NULL;
-    uint64_t *table = calloc(image->table_entries, sizeof(*table));
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    uint64_t *table = gen_table(image->table_entries);
+    int fd = gen_create(image->asked.out, gen_data_end(&image->data));
 
-    if (!table)
-        err(EXIT_FAILURE, "no memory for a table");
-    if (fd < 0 || ftruncate(fd, (off_t)(image->file_clusters * image->cluster_size)) < 0)
-        err(EXIT_FAILURE, "%s", path);
     write_header(fd, image);
     write_l1(fd, image, table);
     for (uint64_t i = 0; i < image->tables; i++)
-        write_l2(fd, image, order, i, table);
-    if (close(fd) < 0)
-        err(EXIT_FAILURE, "%s", path);
+        write_l2(fd, image, i, table);
+    gen_close(fd);
     free(table);
-    free(order);
 }
 
 /* Works out the sizes; refuses what the format does not allow or the arithmetic above does not hold for. */
 static void plan(struct image *image)
 {
+    const struct gen_options *asked = &image->asked;
     uint64_t guest_clusters;
 
-    if (!gen_is_power_of_two_within(image->cluster_size, SMALLEST_CLUSTER, LARGEST_CLUSTER))
+    if (!gen_is_power_of_two_within(asked->cluster_size, SMALLEST_CLUSTER, LARGEST_CLUSTER))
         errx(GEN_EXIT_USAGE, "the cluster size is a power of two from 4k to 64M");
-    if (!gen_is_power_of_two_within(image->table_size, 1, MOST_TABLE_CLUSTERS))
+    if (!gen_is_power_of_two_within(asked->table_size, 1, MOST_TABLE_CLUSTERS))
         errx(GEN_EXIT_USAGE, "the table size is 1, 2, 4, 8 or 16 clusters");
-    if (image->guest_size == 0 || image->guest_size % SECTOR)
-        errx(GEN_EXIT_USAGE, "the guest size is a multiple of 512 above 0");
 
-    image->table_entries = image->table_size * image->cluster_size / sizeof(uint64_t);
-    guest_clusters = (image->guest_size - 1) / image->cluster_size + 1;
-    if (guest_clusters > UINT32_MAX || (guest_clusters - 1) / image->table_entries >= image->table_entries)
+    image->table_bytes = asked->table_size * asked->cluster_size;
+    image->table_entries = image->table_bytes / sizeof(uint64_t);
+    guest_clusters = (asked->guest_size - 1) / asked->cluster_size + 1;
+    if ((guest_clusters - 1) / image->table_entries >= image->table_entries)
         errx(GEN_EXIT_USAGE, "the guest size is too large for this geometry");
-    image->data.clusters = image->mapped < guest_clusters ? image->mapped : guest_clusters;
-    if (image->data.clusters == 0 || image->data.leaks >= image->data.clusters)
-        errx(GEN_EXIT_USAGE,
-             "there must be more mapped clusters than leaked ones, for each leak lies between two");
-
+    image->data = gen_plan_data(asked, guest_clusters);
     image->tables = (image->data.clusters - 1) / image->table_entries + 1;
-    image->data.first_data = HEADER_CLUSTERS + (1 + image->tables) * image->table_size;
-    image->file_clusters = image->data.first_data + image->data.clusters + image->data.leaks;
-}
-
-__attribute__((noreturn)) static void usage(void)
-{
-    fputs("usage: gen-qed [-c CLUSTER_SIZE] [-t TABLE_SIZE] [-s GUEST_SIZE] [-l contig|random]\n"
-          "               [-k LEAKS] [-m MAPPED_CLUSTERS] [-S SEED] OUT\n"
-          "Numbers take the suffixes k, M, G, T. Without -m every guest cluster is mapped, else the first "
-          "ones.\n",
-          stderr);
-    exit(GEN_EXIT_USAGE);
-}
-
-static void set_option(struct image *image, int opt, const char *arg)
-{
-    switch (opt) {
-    case 'c':
-        image->cluster_size = gen_number(arg);
-        break;
-    case 't':
-        image->table_size = gen_number(arg);
-        break;
-    case 's':
-        image->guest_size = gen_number(arg);
-        break;
-    case 'l':
-        image->is_random = gen_layout_is_random(arg);
-        break;
-    case 'k':
-        image->data.leaks = gen_number(arg);
-        break;
-    case 'm':
-        image->mapped = gen_number(arg);
-        break;
-    case 'S':
-        image->seed = gen_number(arg);
-        break;
-    default:
-        usage();
-    }
+    image->data.first_off = l2_off(image, image->tables);
 }
 
 int main(int argc, char **argv)
 {
-    struct image image = {.cluster_size = 64 << 10,
-                          .table_size = 4,
-                          .guest_size = UINT64_C(1) << 40,
-                          .mapped = UINT64_MAX,
-                          .seed = 1};
-    int opt;
+    struct image image = {.asked = gen_parse(argc, argv, true)};
 
-    while ((opt = getopt(argc, argv, "c:t:s:l:k:m:S:")) != -1)
-        set_option(&image, opt, optarg);
-    if (argc != optind + 1)
-        usage();
     plan(&image);
-    write_image(argv[optind], &image);
-    gen_tell(&image.data, image.tables, image.file_clusters * image.cluster_size);
+    write_image(&image);
+    gen_tell(&image.data, image.tables);
+    gen_data_done(&image.data);
     return 0;
 }

@@ -10,8 +10,13 @@ trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
 failed=0
 
+bold='' plain=''
+if [ -t 1 ] && [ -z "${NO_COLOR-}" ]; then
+    bold=$'\033[1m' plain=$'\033[0m'
+fi
+
 say() {
-    printf '\n\033[1m# %s\033[0m\n' "$*"
+    printf '\n%s# %s%s\n' "$bold" "$*" "$plain"
 }
 
 # Shows a command, runs it, and insists on its exit status: run STATUS COMMAND...

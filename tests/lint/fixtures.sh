@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # Every finding has a fixture of its name, every fixture (but for its variant behind a dot) the name of a finding, and every
-# fixture is whole.
+# fixture is whole and run.
 set -u
 shopt -s nullglob
 cd "${srcdir:-.}" || exit 1
@@ -57,5 +57,7 @@ for rows in formats/image-findings.def formats/*/findings.def; do
     [ "$rows" = formats/image-findings.def ] || format=$(basename "$(dirname "$rows")")
     every_finding_has_a_folder "$rows" "fixtures/$format"
     every_folder_shows_a_finding "$rows" "fixtures/$format"
+    [ -f "tests/fixture/$format.sh" ] || complain "no tests/fixture/$format.sh runs fixtures/$format"
+    grep -qw "tests/fixture/$format.sh" tests/fixture/fixture.mk || complain "fixture.mk does not run fixtures/$format"
 done
 exit $bad

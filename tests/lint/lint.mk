@@ -8,6 +8,7 @@ lint_tests = \
 	tests/lint/headers.sh \
 	tests/lint/layers.sh \
 	tests/lint/license.sh \
+	tests/lint/manual.sh \
 	tests/lint/options.sh
 
 dist_check_SCRIPTS += $(lint_tests)
