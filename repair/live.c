@@ -24,10 +24,10 @@ static int ask_dirty(const char *path, const struct vd_open_options *opts, bool 
     return rc;
 }
 
-static int repair_first(const char *path, const struct vd_open_options *opts, struct vd_budget *budget,
-                        struct vd_err *err)
+static int repair_first(const char *path, const struct vd_open_options *opts, const char *undo_file,
+                        struct vd_budget *budget, struct vd_err *err)
 {
-    struct vd_request req = {.open = *opts, .budget = budget, .level = VD_LEVEL_SAFE};
+    struct vd_request req = {.open = *opts, .budget = budget, .level = VD_LEVEL_SAFE, .undo_file = undo_file};
     struct vd_answer answer;
     int rc;
 
@@ -49,27 +49,28 @@ static int repair_first(const char *path, const struct vd_open_options *opts, st
 
 /* A repair that was cut off is finished before anything else is written: its undo file would not fit any
  * more. */
-static int ask_unfinished(const char *path, bool *is_unfinished, struct vd_err *err)
+static int ask_unfinished(const char *path, const char *undo_file, bool *is_unfinished, struct vd_err *err)
 {
     enum vd_journal_state state;
-    vd_auto(vd_journal) journal = vd_undofile_find(path, NULL, VD_UNFINISHED, false, &state, err);
+    vd_auto(vd_journal) journal = vd_undofile_find(path, undo_file, VD_UNFINISHED, false, &state, err);
 
     *is_unfinished = journal;
     return !journal && err->kind ? -1 : 0;
 }
 
 struct BlockDriverState *vd_live_open(const char *path, const struct vd_open_options *opts,
-                                      struct vd_budget *budget, struct vd_live_answer *answer,
-                                      struct vd_err *err)
+                                      const char *undo_file, struct vd_budget *budget,
+                                      struct vd_live_answer *answer, struct vd_err *err)
 {
     bool is_unfinished;
 
     *answer = (struct vd_live_answer){0};
-    if (ask_unfinished(path, &is_unfinished, err) < 0 || ask_dirty(path, opts, &answer->was_dirty, err) < 0)
+    if (ask_unfinished(path, undo_file, &is_unfinished, err) < 0 ||
+        ask_dirty(path, opts, &answer->was_dirty, err) < 0)
         return NULL;
     answer->was_dirty |= is_unfinished;
     if (answer->was_dirty && (opts->flags & BDRV_O_RDWR)) {
-        if (repair_first(path, opts, budget, err) < 0)
+        if (repair_first(path, opts, undo_file, budget, err) < 0)
             return NULL;
         answer->was_repaired = true;
     }

@@ -14,12 +14,12 @@ struct vd_live_answer {
 
 /*
  * Opens the image with its backing chain. Read-write and not closed cleanly, it is repaired first, at level
- * `safe`, in a transaction with an undo file; where corruption is left it is not opened. Read-only it is
- * opened as it is. NULL on error.
+ * `safe`, in a transaction with an undo file (undo_file, or NULL: beside the image); where corruption is left
+ * it is not opened. Read-only it is opened as it is. NULL on error.
  */
 struct BlockDriverState *vd_live_open(const char *path, const struct vd_open_options *opts,
-                                      struct vd_budget *budget, struct vd_live_answer *answer,
-                                      struct vd_err *err);
+                                      const char *undo_file, struct vd_budget *budget,
+                                      struct vd_live_answer *answer, struct vd_err *err);
 
 /* Flushes, clears the flags that the open set, and drops the node. */
 int vd_live_close(struct BlockDriverState *bs, struct vd_err *err);

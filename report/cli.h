@@ -62,6 +62,9 @@ int vd_cli_fail(const struct vd_err *err);
 /* Prints a usage error and returns its exit status. */
 int vd_cli_usage(const struct vd_cli *cli, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* A usage error where the name of the undo file is none that can be used; else 0. */
+int vd_cli_refuse_undo_file(const struct vd_cli *cli);
+
 const char *vd_command_word(enum vd_command_id command);
 
 #endif

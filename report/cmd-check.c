@@ -189,13 +189,7 @@ static int refuse_words(struct vd_cli *cli)
         return vd_cli_usage(cli, "%s goes with --repair", cli->undo_file ? "--undo-file" : "--no-undo-file");
     if (cli->undo_file && cli->words_n > 1)
         return vd_cli_usage(cli, "--undo-file names one file, and goes with one image");
-    if (cli->undo_file && strncmp(cli->undo_file, "/dev/", 5) == 0)
-        return vd_cli_usage(cli, "--undo-file=%s: not below /dev", cli->undo_file);
-    /* SQLite has meanings of its own for such names: a database in memory, an address. */
-    if (cli->undo_file && (cli->undo_file[0] == ':' || strncmp(cli->undo_file, "file:", 5) == 0))
-        return vd_cli_usage(cli, "--undo-file=%s: no plain file name (./%s is one)", cli->undo_file,
-                            cli->undo_file);
-    return 0;
+    return vd_cli_refuse_undo_file(cli);
 }
 
 int vd_cmd_check(struct vd_cli *cli)

@@ -205,11 +205,13 @@ int vd_cmd_io(struct vd_cli *cli)
     struct vd_budget budget = vd_cli_budget(cli, &progress);
     struct io io = {.cli = cli};
     struct vd_live_answer answer;
-    int status = 0;
+    int status = vd_cli_refuse_undo_file(cli);
 
+    if (status)
+        return status;
     if (cli->words_n != 1 || !cli->io_commands.n)
         return vd_cli_usage(cli, "one image and at least one -c 'COMMAND' expected");
-    io.bs = vd_live_open(cli->words[0], &opts, &budget, &answer, &io.err);
+    io.bs = vd_live_open(cli->words[0], &opts, cli->undo_file, &budget, &answer, &io.err);
     if (!io.bs)
         return vd_cli_fail(&io.err);
     if (answer.was_repaired && !cli->quiet)

@@ -97,6 +97,18 @@ int vd_cli_usage(const struct vd_cli *cli, const char *fmt, ...)
     return VD_EXIT_USAGE;
 }
 
+int vd_cli_refuse_undo_file(const struct vd_cli *cli)
+{
+    const char *name = cli->undo_file;
+
+    if (name && strncmp(name, "/dev/", 5) == 0)
+        return vd_cli_usage(cli, "--undo-file=%s: not below /dev", name);
+    /* SQLite has meanings of its own for such names: a database in memory, an address. */
+    if (name && (name[0] == ':' || strncmp(name, "file:", 5) == 0))
+        return vd_cli_usage(cli, "--undo-file=%s: no plain file name (./%s is one)", name, name);
+    return 0;
+}
+
 struct vd_open_options vd_cli_open_options(const struct vd_cli *cli, int flags)
 {
     return (struct vd_open_options){

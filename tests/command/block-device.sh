@@ -97,6 +97,33 @@ untouched before
 vd undo --undo-file=undo "$device"
 expect 8
 
+# ---- so does the repair before a use
+poke roomy.shared 16 2
+attach roomy.shared
+cp roomy.shared before
+vd io -c 'read -P 1 0 64k' "$device"
+expect 8
+says err --undo-file
+untouched before
+vd io --undo-file=undo-io -c 'read -P 1 0 64k' "$device"
+expect 0
+vd undo --undo-file=undo-io "$device"
+expect 0
+untouched before
+
+# ---- cut off, and finished by the same words: no stub stands beside a device
+vd --repair --undo-file=undo-cut --fault=write:cut=1 "$device"
+vd --repair --dry-run --undo-file=undo-cut "$device"
+says out image.repair-unfinished
+vd --repair --undo-file=undo-cut "$device"
+expect 4
+vd undo undo-cut
+expect 0
+untouched before
+poke roomy.shared 16 0
+attach roomy.shared
+cp roomy.shared before
+
 # ---- the undo file alone knows the device
 vd --repair --undo-file=undo3 "$device"
 expect 4
