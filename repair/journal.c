@@ -129,6 +129,11 @@ static struct vd_journal *open_db(const char *path, int flags, struct vd_err *er
         return NULL;
     }
     sqlite3_busy_timeout(journal->db, 2000);
+    /* The file may be anybody's: its schema runs nothing, and cannot be bent. */
+    sqlite3_db_config(journal->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    sqlite3_db_config(journal->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    sqlite3_db_config(journal->db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
+    sqlite3_db_config(journal->db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
     return journal;
 }
 

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "repair/undo.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "formats/base/vec.h"
 #include "formats/node/file.h"
@@ -47,6 +49,26 @@ static int refuse_changed(struct vd_journal *journal, struct BlockDriverState *f
         file->filename);
 }
 
+/*
+ * The file of a member is named by its journal, not by the user. Who could put that journal there must be
+ * somebody who may write the file anyway: else a folder with an image and a journal made up beside it would
+ * have root change any file. Journals get the owner of their file (journal.c), so an honest one passes.
+ */
+static int refuse_foreign(struct vd_journal *journal, struct BlockDriverState *file, struct vd_err *err)
+{
+    const char *path = vd_journal_path(journal);
+    struct stat st;
+
+    if (lstat(path, &st) < 0)
+        return vd_fail(err, VD_ERR_IO, errno, "%s", path);
+    if (S_ISREG(st.st_mode) &&
+        (st.st_uid == 0 || st.st_uid == geteuid() || st.st_uid == vd_file_stat(file)->st_uid))
+        return 0;
+    return vd_fail(err, VD_ERR_REFUSED, 0,
+                   "%s: this undo file belongs to user %u, and names %s, which belongs to user %u", path,
+                   (unsigned)st.st_uid, file->filename, (unsigned)vd_file_stat(file)->st_uid);
+}
+
 /* Takes the journal over, also when it fails. */
 static int add_part(struct part_vec *parts, struct vd_journal *journal, const char *image,
                     enum vd_journal_state state, bool read_only, struct vd_err *err)
@@ -79,7 +101,9 @@ static int add_member(struct part_vec *parts, const char *path, enum vd_journal_
         return -1;
     if (!image)
         return vd_fail(err, VD_ERR_FORMAT, 0, "%s: the journal does not name its image", path);
-    return add_part(parts, vd_take(&journal), image, state, read_only, err);
+    if (add_part(parts, vd_take(&journal), image, state, read_only, err) < 0)
+        return -1;
+    return refuse_foreign(parts->v[parts->n - 1].journal, parts->v[parts->n - 1].file, err);
 }
 
 /* Opens and verifies all files of the repair that this journal belongs to. Takes the journal over. */

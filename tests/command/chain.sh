@@ -323,6 +323,25 @@ for from in . second third; do
     same $folder/rtop.qed rtop.before
 done
 
+# ---- the undo file of a member that somebody else put there has no say over a file of ours
+if [ "$(id -u)" -eq 0 ]; then
+    rm -rf second third
+    mkdir second
+    cp rbase.before second/rbase.qed
+    cp rtop.before second/rtop.qed
+    vd -c --repair=all second/rtop.qed
+    chown 65534 second/*.vdcheck-undo second/rtop.qed
+    cp second/rbase.qed now
+    vd undo second/rtop.qed
+    expect 8
+    says err 'belongs to user'
+    same second/rbase.qed now
+    chown 65534 second/rbase.qed
+    vd undo second/rtop.qed
+    expect 0
+    same second/rbase.qed rbase.before
+fi
+
 # ---- a chain longer than any, and none that hangs
 cp rbase.after c0.qed
 for ((i = 1; i <= 20; i++)); do
