@@ -109,7 +109,7 @@ int vd_usemap_claim_batch(struct vd_usemap *map, const struct vd_claim_batch *ba
                           struct vd_claim_result *result, struct vd_err *err)
 {
     const uint64_t size = (uint64_t)1 << map->cluster_bits, mask = size - 1, room = batch->hi - batch->lo;
-    uint64_t start = 0, next = 0, bad = 0, none = 0, zeroes = 0, stretches = 0,
+    uint64_t start = result->next, next = start, bad = 0, none = 0, zeroes = 0, stretches = start != 0,
              end = map->end << map->cluster_bits;
 
     for (size_t i = 0; i < batch->n; i++) {
@@ -140,6 +140,7 @@ int vd_usemap_claim_batch(struct vd_usemap *map, const struct vd_claim_batch *ba
     if (end_stretch(map, start, next, result, err) < 0)
         return -1;
     map->end = vd_max(end, next) >> map->cluster_bits;
+    result->next = next;
     result->bad += bad;
     result->zeroes += zeroes;
     result->allocated += batch->n - none - bad;

@@ -182,7 +182,7 @@ int vd_usemap_count_batch(struct vd_usemap *map, const struct vd_count_batch *ba
                           struct vd_count_result *result, struct vd_err *err)
 {
     const uint64_t size = (uint64_t)1 << map->cluster_bits, room = batch->hi - batch->lo;
-    uint64_t next = 0, end = map->end, counted = 0, runs = 0;
+    uint64_t next = result->next, end = map->end, counted = 0, runs = next != 0;
 
     for (size_t i = 0; i < batch->n; i++) {
         uint64_t word = batch->words[i], off = word & ~(uint64_t)VD_WORD_FLAGS;
@@ -215,6 +215,7 @@ int vd_usemap_count_batch(struct vd_usemap *map, const struct vd_count_batch *ba
             return -1;
     }
     map->end = end;
+    result->next = next;
     result->counted += counted;
     result->fragmented += runs ? runs - 1 : 0;
     return 0;

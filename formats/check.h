@@ -86,6 +86,8 @@ struct vd_claim_result {
     uint64_t bad;    /* out of [lo, hi) or unaligned: not claimed */
     uint64_t shared; /* good, but something else claims the cluster too */
     uint64_t allocated, zeroes, fragmented;
+    uint64_t
+        next; /* where the table's last good reference so far would go on; in: from the piece before, or 0 */
 };
 
 /* A map that tells one claim from several, or one that counts them. */
@@ -112,6 +114,7 @@ struct vd_count_result {
     uint64_t bad;       /* out of [lo, hi) or unaligned: not counted */
     uint64_t misplaced; /* counted, but the cluster has another owner or guest position too */
     uint64_t counted, fragmented;
+    uint64_t next; /* as in struct vd_claim_result */
 };
 
 /* The claims on one cluster. */

@@ -39,7 +39,9 @@ struct walker {
     const struct qcow2_geometry *g;
     struct qcow2_walk *walk;
     struct reference_vec refs;
-    uint64_t *words; /* VD_SCAN_PIECE bytes: what a piece of a table claims */
+    uint64_t *words;                 /* VD_SCAN_PIECE bytes: what a piece of a table claims */
+    const struct qcow2_table *table; /* whose pieces come now */
+    uint64_t next;                   /* see struct vd_count_result */
 };
 
 static int note_bad_slot(struct qcow2_walk *walk, const struct reference *ref, uint64_t word,
@@ -393,8 +395,11 @@ static int count_words(struct walker *w, struct qcow2_table *t, const uint64_t *
                                    .tells_only = t->trees & 1,
                                    .has_places = w->walk->has_snapshots};
 
+    result.next = t == w->table ? w->next : 0;
     if (vd_count_table(w->ck, &batch, &result, err) < 0)
         return -1;
+    w->table = t;
+    w->next = result.next;
     w->walk->misplaced += result.misplaced;
     if (w->walk->stops_early && (w->walk->misplaced || w->walk->bad))
         return vd_fail(err, VD_ERR_REFUSED, 0, "this header does not fit");

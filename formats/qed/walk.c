@@ -260,7 +260,9 @@ struct l2_scan {
     struct vd_check *ck;
     struct qed_walk *walk;
     uint64_t image_size;
-    uint64_t image_clusters; /* guest clusters of the disk */
+    uint64_t image_clusters;           /* guest clusters of the disk */
+    const struct vd_scan_table *table; /* whose pieces come now */
+    uint64_t next;                     /* see struct vd_claim_result */
 };
 
 /* Entries behind the end of the disk, and the highest mapped guest cluster. */
@@ -312,8 +314,11 @@ static int on_l2_piece(void *opaque, const struct vd_scan_piece *piece, struct v
         return 0;
     words_to_host(piece->bytes, batch.n);
     batch.offsets = (const uint64_t *)(const void *)piece->bytes;
+    result.next = piece->table == scan->table ? scan->next : 0;
     if (vd_claim_table(scan->ck, &batch, &result, err) < 0)
         return -1;
+    scan->table = piece->table;
+    scan->next = result.next;
     table->bad += (uint32_t)result.bad;
     table->used += (uint32_t)(result.allocated + result.zeroes + result.bad);
     walk->bad += result.bad;

@@ -191,6 +191,32 @@ START_TEST(a_table_in_order_is_one_stretch)
 }
 END_TEST
 
+/* However a table comes in pieces, it is as fragmented as in one. */
+START_TEST(the_pieces_of_a_table_go_on_where_the_one_before_ended)
+{
+    static const uint64_t offsets[] = {AT(5), AT(6), AT(7), 0, AT(8), AT(20), AT(21), AT(9)};
+    enum { N = sizeof(offsets) / sizeof(offsets[0]) };
+
+    for (size_t cut = 0; cut <= N; cut++) {
+        vd_auto(vd_usemap) map = make(100);
+        struct vd_claim_batch first = {.offsets = offsets, .n = cut, .zero = 1, .lo = AT(1), .hi = AT(100)};
+        struct vd_claim_batch rest = first;
+        struct vd_claim_result r = {0};
+        struct vd_err err = VD_ERR_INIT;
+
+        rest.offsets += cut;
+        rest.n = N - cut;
+        must(vd_usemap_claim_batch(map, &first, &r, &err), &err);
+        must(vd_usemap_claim_batch(map, &rest, &r, &err), &err);
+        ck_assert_uint_eq(r.fragmented, 2);
+        ck_assert_uint_eq(r.allocated, 7);
+        ck_assert_uint_eq(r.shared, 0);
+        ck_assert_uint_eq(count_used(map), 7);
+        ck_assert_uint_eq(r.next, AT(10));
+    }
+}
+END_TEST
+
 START_TEST(entries_that_are_not_good_are_told_and_not_claimed)
 {
     static const uint64_t offsets[] = {0,       1,      AT(5),      AT(6),     AT(6) + 512, AT(0), 2,
@@ -523,6 +549,7 @@ UNIT_TESTS("usemap", a_new_map_is_free, claims_are_counted_as_shared_the_second_
            metadata_is_known_by_its_kind_and_reference, metadata_keeps_its_kind_when_data_claims_it_too,
            of_metadata_that_overlaps_the_first_is_told,
            metadata_is_listed_in_order_and_again_after_more_of_it, a_table_in_order_is_one_stretch,
+           the_pieces_of_a_table_go_on_where_the_one_before_ended,
            entries_that_are_not_good_are_told_and_not_claimed, a_stretch_ends_at_the_highest_good_offset,
            entries_named_twice_are_shared, data_that_names_metadata_is_shared,
            breaks_of_the_order_are_fragments, an_empty_table_claims_nothing,
