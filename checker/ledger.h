@@ -79,6 +79,9 @@ struct vd_counts vd_ledger_counts(const struct vd_ledger *ledger);
 /* The sums of what was found and is not fixed. */
 struct vd_counts vd_ledger_left(const struct vd_ledger *ledger);
 
+/* The bytes of a leak that is not fixed: the clusters of a group are all of one size. */
+uint64_t vd_group_bytes_left(const struct vd_group *group);
+
 /* The key of a place. */
 uint64_t vd_place_key(const struct vd_place *place);
 

@@ -115,6 +115,24 @@ out_of_file clean.qed damaged.qed
 one 4 --repair damaged.qed
 is '.images[0] | .status == "damaged" and .counts.corruptions_fixed == 0'
 
+# leaks that stay and one that the repair makes of a fragment: each cluster at one place, and what is left is what the
+# next check finds
+shared clean.qed left.qed
+head -c 200000 /dev/zero >>left.qed
+one 4 --repair left.qed
+is '.images[0] | .counts.leaks == 5 and .counts.leaks_fixed == 0 and .leaked_bytes == 5 * 65536'
+is '[.images[0].findings[] | select(.severity == "leak") | .places[] | [.host_offset, .host_offset + .host_bytes]] |
+    sort | . as $r | all(range(1; length); $r[. - 1][1] <= $r[.][0])'
+one 4 left.qed
+is '.images[0] | .counts.leaks == 5 and .leaked_bytes == 5 * 65536'
+cp clean.qed tail.qed        # two leaks, of which level leaks gives back the tail
+truncate -s +65536 tail.qed
+poke tail.qed $((L2 + 8)) 0
+one 4 --repair=leaks tail.qed
+is '.images[0] | .counts.leaks == 2 and .counts.leaks_fixed == 1 and .leaked_bytes == 65536'
+one 4 tail.qed
+is '.images[0].leaked_bytes == 65536'
+
 # several images: one object, in the order in which they were named
 vd --output=json clean.qed nosuch dirty.qed
 expect 12
