@@ -267,3 +267,8 @@ void vd_check_result_free(struct vd_check_result *result)
     vd_runs_done(&result->given_up);
     *result = (struct vd_check_result){0};
 }
+
+bool vd_check_knows_end(const struct vd_check_result *result)
+{
+    return result->map && !result->map_is_incomplete;
+}

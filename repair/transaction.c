@@ -326,6 +326,7 @@ int vd_work_settle(struct vd_work *work, struct vd_err *err)
     }
     work->before.clusters = work->after.clusters;
     work->before.image_end = work->after.image_end;
+    work->before.map_is_incomplete = work->after.map_is_incomplete;
     work->before.cluster_size = work->after.cluster_size;
     return 0;
 }

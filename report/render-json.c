@@ -221,7 +221,8 @@ static void image(FILE *f, void *state, const struct vd_image_report *r)
     json_object_set_new(o, "leaked_bytes", vd_json_number(leaked_bytes(ledger, r->dry_run)));
     json_object_set_new(o, "clusters", clusters_json(before));
     json_object_set_new(o, "image_end_offset",
-                        before && before->map ? vd_json_number(before->image_end) : json_null());
+                        before && vd_check_knows_end(before) ? vd_json_number(before->image_end)
+                                                             : json_null());
     for (size_t i = 0; ledger && i < ledger->groups.n; i++)
         json_array_append_new(findings, group_json(ledger->groups.v[i], r->dry_run));
     json_object_set_new(o, "findings", findings);

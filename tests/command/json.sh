@@ -97,6 +97,17 @@ is '.images[0] | .path == "text" and .status == "unsupported" and .format == nul
 one 8 -f raw clean.qed
 is '.images[0] | .format == "raw" and .status == "unsupported" and .file_size == 786432'
 
+# where a table could not be read its clusters are not known, and so not where the image ends
+unreadable="--fault=read:errno=EIO,offset=$L2,bytes=4k"
+one 12 $unreadable clean.qed
+is '.images[0] | .status == "error" and .counts.errors == 1 and .image_end_offset == null'
+vd --output=qemu-json --exit-code=qemu $unreadable clean.qed
+expect 1
+is '."check-errors" == 1 and (has("image-end-offset") | not)'
+vd --output=qemu-json --exit-code=qemu clean.qed
+expect 0
+is '."image-end-offset" == 786432'
+
 # a repair, its dry run, and what came of it
 one 4 --repair=all --dry-run damaged.qed
 is '.images[0].repair | .level == "all" and .dry_run and .verified and .undo_file == null'
@@ -121,6 +132,7 @@ shared clean.qed left.qed
 head -c 200000 /dev/zero >>left.qed
 one 4 --repair left.qed
 is '.images[0] | .counts.leaks == 5 and .counts.leaks_fixed == 0 and .leaked_bytes == 5 * 65536'
+# shellcheck disable=SC2016 # jq's variables
 is '[.images[0].findings[] | select(.severity == "leak") | .places[] | [.host_offset, .host_offset + .host_bytes]] |
     sort | . as $r | all(range(1; length); $r[. - 1][1] <= $r[.][0])'
 one 4 left.qed
