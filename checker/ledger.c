@@ -310,10 +310,19 @@ void vd_ledger_raise(struct vd_ledger *ledger, enum vd_level level)
     ledger->groups.n = kept;
 }
 
+void vd_ledger_mark_later(struct vd_ledger *ledger)
+{
+    for (size_t i = 0; i < ledger->groups.n; i++)
+        for (size_t k = 0; k < ledger->groups.v[i]->places.n; k++)
+            ledger->groups.v[i]->places.v[k].is_later = true;
+}
+
 /* The places of a leak that is told in part already are the stretches that are left of it. */
 static int place_by_runs(struct vd_ledger *ledger, struct vd_group *group, const struct vd_runs *clusters,
                          uint64_t cluster_size)
 {
+    bool is_later = group->places.n && group->places.v[0].is_later;
+
     group->places.n = 0;
     for (size_t i = 0; i < clusters->n && group->places.n < ledger->places_kept; i++) {
         struct vd_place place = {
@@ -323,6 +332,7 @@ static int place_by_runs(struct vd_ledger *ledger, struct vd_group *group, const
             .other_guest = VD_NOWHERE,
             .other_host = VD_NOWHERE,
             .count = clusters->v[i].count,
+            .is_later = is_later,
         };
 
         if (vd_place_vec_push(&group->places, place) < 0)

@@ -272,7 +272,8 @@ int vd_cmd_map(struct vd_cli *cli)
         struct vd_outcome *out = &answer.files.v[0];
 
         if (vd_store_image(cli->map, out->bs, &out->work.before,
-                           vd_status_name(vd_status_of(out, &err, false)), cli->owners, &err) < 0)
+                           vd_status_name(vd_status_of(out, &err, false)),
+                           cli->owners ? VD_STORE_OWNERS : 0, &err) < 0)
             status = vd_cli_fail(&err);
     }
     vd_answer_free(&answer);
