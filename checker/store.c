@@ -144,7 +144,7 @@ static int put_runs(struct store *s, struct vd_check_result *result, struct vd_e
             s->db, "INSERT INTO usage_run(image_id, first, count, kind, refs) VALUES(?1, ?2, ?3, ?4, ?5)", -1,
             &s->run, NULL) != SQLITE_OK)
         return db_fail(s, err);
-    rc = vd_usemap_each_run(result->map, put_run, s) < 0 ? db_fail(s, err) : 0;
+    rc = vd_check_each_run(result, put_run, s) < 0 ? db_fail(s, err) : 0;
     sqlite3_finalize(s->run);
     return rc;
 }

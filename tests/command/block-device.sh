@@ -57,6 +57,19 @@ for words in info map 'io -r -c map'; do
     vd $words "$device"
     expect 0
 done
+# what lies behind the image is free: nobody has lost it
+vd map "$device"
+matches out '0xc0000 +0xeffff +192 KiB +unused tail +0'
+matches out 'H1111#2222##---$'
+says out '- unused tail'
+vd map --output=json "$device"
+says out '"kind": "unused tail"'
+lacks out '"leaked"'
+if has_command sqlite3; then
+    vd --map=tail.db "$device"
+    run sqlite3 tail.db "SELECT first, count, kind FROM usage_run WHERE kind LIKE 'unused%'"
+    [ "$(cat "$told/out")" = '12|3|unused tail' ] || fail "the stored map calls the tail something else"
+fi
 vd salvage "$device" copy.raw
 expect 0
 vd salvage clean.qed wanted.raw
@@ -136,6 +149,9 @@ leaking clean.qed roomy.leak
 poke roomy.leak 16 2
 truncate -s +$((2 * C)) roomy.leak
 attach roomy.leak
+vd map "$device"                 # a leak in front of it is a leak still
+matches out '0xa0000 +0xaffff +64 KiB +leaked +0'
+matches out '0xc0000 +0xdffff +128 KiB +unused tail +0'
 vd "$device"
 expect 4
 says out 'a device keeps its length'
