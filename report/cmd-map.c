@@ -259,6 +259,18 @@ static int show(const struct vd_cli *cli, struct vd_outcome *out)
             tell_owners(out, NULL);
     }
     run_vec_done(&runs.all);
+    return result->map_is_incomplete ? VD_EXIT_ERROR : 0;
+}
+
+static int store(const struct vd_cli *cli, struct vd_outcome *out)
+{
+    struct vd_err err = VD_ERR_INIT;
+
+    if (!cli->map || !out->work.before.map)
+        return 0;
+    if (vd_store_image(cli->map, out->bs, &out->work.before, vd_status_name(vd_status_of(out, &err, false)),
+                       cli->owners ? VD_STORE_OWNERS : 0, &err) < 0)
+        return vd_cli_fail(&err);
     return 0;
 }
 
@@ -279,14 +291,8 @@ int vd_cmd_map(struct vd_cli *cli)
     else
         status = show(cli, &answer.files.v[0]);
     vd_progress_clear(&progress);
-    if (status == 0 && cli->map) {
-        struct vd_outcome *out = &answer.files.v[0];
-
-        if (vd_store_image(cli->map, out->bs, &out->work.before,
-                           vd_status_name(vd_status_of(out, &err, false)),
-                           cli->owners ? VD_STORE_OWNERS : 0, &err) < 0)
-            status = vd_cli_fail(&err);
-    }
+    if (!err.kind)
+        status |= store(cli, &answer.files.v[0]);
     vd_answer_free(&answer);
     return status;
 }

@@ -76,6 +76,15 @@ vd map short.qed
 [ "$status" -ne 0 ] || fail "a map without a walk"
 says err short.qed
 
+# a table that could not be read: a map of the rest, which is stored as well, and an error
+for words in '' --output=json --owners --map=incomplete.db; do
+    # shellcheck disable=SC2086 # words
+    vd map $words --fault=read:errno=EIO,offset=$L2,bytes=4k a.qed
+    expect 8
+done
+says out 'INCOMPLETE'
+[ -s incomplete.db ] || fail "--map=FILE wrote nothing of an incomplete map"
+
 # kept in a file
 for words in 'map --map=m.db a.qed' '--map=m2.db a.qed' '--map=m3.db -q leak.qed'; do
     # shellcheck disable=SC2086 # words
