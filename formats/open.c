@@ -116,7 +116,7 @@ static int fail_loop(struct BlockDriverState *bs, struct vd_err *err)
     char name[160];
 
     return vd_fail(err, VD_ERR_FORMAT, 0, "'%s' is already part of the chain",
-                   vd_text_escape(name, sizeof(name), bs->backing_file, bs->backing_file_len));
+                   vd_text_copy(name, sizeof(name), bs->backing_file, bs->backing_file_len));
 }
 
 /* Was only writing refused? Then there is still something to look at, and a repair that needs no write there.
@@ -400,13 +400,10 @@ static void judge_sizes(struct vd_check *ck, const struct vd_chain_link *link)
 
 void vd_judge_link(struct vd_check *ck, const struct vd_chain_link *link, bool whole_chain)
 {
-    char name[160];
-
     if (link->data_file.state == VD_FILE_REFUSED)
         vd_found(ck, VD_IMAGE_REFERENCE_REFUSED, .found_text = link->data_file.why);
     if (!link->bs->backing_file)
         return;
-    vd_text_escape(name, sizeof(name), link->bs->backing_file, link->bs->backing_file_len);
     switch (link->end) {
     case VD_CHAIN_MISSING:
         vd_found(ck, VD_IMAGE_BACKING_MISSING, .found_text = link->why,
