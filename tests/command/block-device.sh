@@ -83,8 +83,13 @@ shared clean.qed roomy.shared
 truncate -s $((size + 3 * C + 512)) roomy.shared
 attach roomy.shared
 cp roomy.shared before
+vd "$device"
+says out "next: vdcheck --repair --dry-run $device   shows the repair; with --undo-file=FILE and without --dry-run it makes it"
 vd --repair --dry-run "$device"
 expect 4
+says out "next: vdcheck --repair --undo-file=FILE $device   makes it"
+vd --repair=all --dry-run --undo-file=undo "$device"
+says out "next: vdcheck --repair=all --undo-file=FILE $device   makes it"
 for level in safe all; do
     vd --repair=$level "$device"
     expect 12
