@@ -127,6 +127,12 @@ static bool refuses_writing(const struct vd_open_options *opts, const struct vd_
            (err->errnum == EACCES || err->errnum == EPERM || err->errnum == EROFS);
 }
 
+/* Then the refusal is none yet: it is told when something has to be written. */
+static void forget_refusal(struct vd_err *err)
+{
+    *err = (struct vd_err)VD_ERR_INIT;
+}
+
 /* Opens the file that bs names, through the gate. NULL with the answer in *answer. */
 static struct BlockDriverState *open_named(struct BlockDriverState *bs, const struct vd_open_options *opts,
                                            enum vd_gate_answer *answer, struct vd_err *err)
@@ -138,8 +144,10 @@ static struct BlockDriverState *open_named(struct BlockDriverState *bs, const st
     if (*answer != VD_GATE_OPEN)
         return NULL;
     file = vd_gate_open(path, opts->flags & (BDRV_O_RDWR | BDRV_O_FORCE_SHARE), err);
-    if (!file && refuses_writing(opts, err))
+    if (!file && refuses_writing(opts, err)) {
+        forget_refusal(err);
         file = vd_gate_open(path, 0, err);
+    }
     return file ? with_filters(file, opts, err) : NULL;
 }
 
@@ -349,6 +357,7 @@ static struct BlockDriverState *open_first(const char *path, const struct vd_ope
     if (file || !refuses_writing(opts, err))
         return file;
     ro.flags &= ~BDRV_O_RDWR;
+    forget_refusal(err);
     return vd_open_file(path, &ro, err);
 }
 

@@ -197,6 +197,15 @@ says out 'cannot open for writing'
 untouched roomy.shared
 [ ! -e undo7 ] || fail "an undo file of no repair"
 
+attach clean.qed --read-only
+for words in '' --repair --repair=all '--repair --undo-file=undo7'; do
+    # shellcheck disable=SC2086 # words
+    vd $words "$device"
+    expect 0                     # nothing has to be written
+    says out 'clean: nothing wrong'
+done
+[ ! -e undo7 ] || fail "an undo file of no repair"
+
 # ---- a program that writes to it keeps us out, as with a file
 attach roomy
 "$VDCHECK" io -q -c 'sleep 600000' "$device" &
