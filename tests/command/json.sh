@@ -97,6 +97,14 @@ is '.images[0] | .path == "text" and .status == "unsupported" and .format == nul
 one 8 -f raw clean.qed
 is '.images[0] | .format == "raw" and .status == "unsupported" and .file_size == 786432'
 
+# a header that cannot be read tells nothing, not even the format: an error and no finding, however it was named
+for words in '' '-f qed'; do
+    # shellcheck disable=SC2086 # words
+    one 8 $words --fault=read:errno=EIO,offset=0,bytes=512 clean.qed
+    is '.images[0] | .status == "error" and .findings == [] and (.error | contains("Input/output error"))'
+    is '.images[0] | [.format, .virtual_size, .file_size, .cluster_size, .clusters, .image_end_offset] | all(. == null)'
+done
+
 # where a table could not be read its clusters are not known, and so not where the image ends
 unreadable="--fault=read:errno=EIO,offset=$L2,bytes=4k"
 one 12 $unreadable clean.qed
