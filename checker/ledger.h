@@ -26,7 +26,7 @@ struct vd_place {
     struct vd_where where[VD_WHERE_DEPTH];
     unsigned depth;
     uint64_t count;
-    bool is_later; /* came to light when a repair had begun; the check before it does not tell it */
+    bool is_later;           /* came to light when a repair had begun; the check before it does not tell it */
     char tree[VD_TREE_TEXT]; /* id of the snapshot that the place was reached through; "": none */
 };
 

@@ -235,8 +235,8 @@ static int put_findings(struct store *s, const struct vd_ledger *ledger, bool un
 
         for (size_t k = 0; rc == 0 && k < group->places.n; k++)
             if (!unchanged || !group->places.v[k].is_later)
-                rc = put_place(s, group, &group->places.v[k], !unchanged && group->fixed == group->count,
-                               err);
+                rc =
+                    put_place(s, group, &group->places.v[k], !unchanged && group->fixed == group->count, err);
     }
     sqlite3_finalize(s->finding);
     return rc;

@@ -10,8 +10,9 @@
 
 /* What to store. */
 enum {
-    VD_STORE_OWNERS = 1,   /* who claims each cluster, not only those that are claimed more than once */
-    VD_STORE_UNCHANGED = 2 /* nothing was written (a dry run): what the first check found, and nothing fixed */
+    VD_STORE_OWNERS = 1, /* who claims each cluster, not only those that are claimed more than once */
+    VD_STORE_UNCHANGED =
+        2 /* nothing was written (a dry run): what the first check found, and nothing fixed */
 };
 
 /*
