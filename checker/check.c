@@ -252,6 +252,7 @@ int vd_check_run(struct BlockDriverState *bs, const struct vd_check_options *opt
         .image_end = run.ck.image_end,
         .map_is_incomplete = run.ck.map_is_incomplete,
         .has_changed = run.ck.has_changed,
+        .keeps_length = bdrv_is_fixed_length(bs),
         .would_fix = run.would_fix,
         .given_up = run.given_up,
     };
@@ -266,4 +267,30 @@ void vd_check_result_free(struct vd_check_result *result)
         vd_usemap_free(result->map);
     vd_runs_done(&result->given_up);
     *result = (struct vd_check_result){0};
+}
+
+bool vd_check_knows_end(const struct vd_check_result *result)
+{
+    return result->map && !result->map_is_incomplete;
+}
+
+struct each_run {
+    vd_usemap_run_fn *fn;
+    void *opaque;
+    uint64_t tail; /* first cluster of it */
+};
+
+static int on_run(void *opaque, uint64_t first, uint64_t count, enum vd_kind kind, uint64_t refs)
+{
+    struct each_run *each = opaque;
+
+    return each->fn(each->opaque, first, count,
+                    kind == VD_KIND_FREE && first >= each->tail ? VD_KIND_TAIL : kind, refs);
+}
+
+int vd_check_each_run(const struct vd_check_result *result, vd_usemap_run_fn *fn, void *opaque)
+{
+    struct each_run each = {fn, opaque, result->keeps_length ? vd_usemap_end(result->map) : UINT64_MAX};
+
+    return vd_usemap_each_run(result->map, on_run, &each);
 }

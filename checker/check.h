@@ -39,9 +39,10 @@ struct vd_check_result {
     struct vd_usemap *map; /* NULL where no walk was possible */
     struct vd_cluster_counts clusters;
     uint64_t cluster_size; /* 0: not known */
-    uint64_t image_end;    /* bytes */
+    uint64_t image_end;    /* bytes; see vd_check_knows_end() */
     bool map_is_incomplete;
     bool has_changed;
+    bool keeps_length;       /* a device: what lies behind the image is no leak */
     uint64_t would_fix;      /* findings that were answered by VD_FIX */
     struct vd_runs given_up; /* clusters that fixes gave up */
 };
@@ -53,5 +54,11 @@ struct vd_check_result {
 int vd_check_run(struct BlockDriverState *bs, const struct vd_check_options *opts,
                  struct vd_check_result *result, struct vd_err *err);
 void vd_check_result_free(struct vd_check_result *result);
+
+/* Is image_end where the image ends? Not where something could not be read: it may lead further. */
+bool vd_check_knows_end(const struct vd_check_result *result);
+
+/* vd_usemap_each_run() of the map, which tells the free tail of a device apart from leaks. */
+int vd_check_each_run(const struct vd_check_result *result, vd_usemap_run_fn *fn, void *opaque);
 
 #endif

@@ -194,6 +194,11 @@ struct vd_counts vd_ledger_left(const struct vd_ledger *ledger)
     return counts;
 }
 
+uint64_t vd_group_bytes_left(const struct vd_group *group)
+{
+    return group->fixed ? group->bytes / group->count * (group->count - group->fixed) : group->bytes;
+}
+
 static int by_number(const void *a, const void *b)
 {
     const uint64_t *x = a, *y = b;
@@ -305,16 +310,35 @@ void vd_ledger_raise(struct vd_ledger *ledger, enum vd_level level)
     ledger->groups.n = kept;
 }
 
-/* Places of clusters that are told already tell nothing. A place stands for its first cluster. */
-static void keep_places_in(struct vd_group *group, struct vd_runs *clusters, uint64_t cluster_size)
+void vd_ledger_mark_later(struct vd_ledger *ledger)
 {
-    size_t kept = 0;
+    for (size_t i = 0; i < ledger->groups.n; i++)
+        for (size_t k = 0; k < ledger->groups.v[i]->places.n; k++)
+            ledger->groups.v[i]->places.v[k].is_later = true;
+}
 
-    for (size_t i = 0; i < group->places.n; i++)
-        if (vd_runs_has(clusters, group->places.v[i].host / cluster_size))
-            group->places.v[kept++] = group->places.v[i];
-    /* Where all begin with a known cluster they are kept: each has something new. */
-    group->places.n = kept ? kept : group->places.n;
+/* The places of a leak that is told in part already are the stretches that are left of it. */
+static int place_by_runs(struct vd_ledger *ledger, struct vd_group *group, const struct vd_runs *clusters,
+                         uint64_t cluster_size)
+{
+    bool is_later = group->places.n && group->places.v[0].is_later;
+
+    group->places.n = 0;
+    for (size_t i = 0; i < clusters->n && group->places.n < ledger->places_kept; i++) {
+        struct vd_place place = {
+            .host = clusters->v[i].first * cluster_size,
+            .host_bytes = clusters->v[i].count * cluster_size,
+            .guest = VD_NOWHERE,
+            .other_guest = VD_NOWHERE,
+            .other_host = VD_NOWHERE,
+            .count = clusters->v[i].count,
+            .is_later = is_later,
+        };
+
+        if (vd_place_vec_push(&group->places, place) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 /*
@@ -334,12 +358,13 @@ static int keep_new_leaks(struct vd_ledger *ledger, struct vd_group *group, bool
     n = vd_runs_total(&fresh);
     *is_new = n > 0;
     if (n && n < group->count && cluster_size) {
-        keep_places_in(group, &fresh, cluster_size);
+        int rc = place_by_runs(ledger, group, &fresh, cluster_size);
+
         group->count = n;
         group->bytes = n * cluster_size;
         vd_runs_done(&group->clusters);
         group->clusters = fresh;
-        return 0;
+        return rc;
     }
     vd_runs_done(&fresh);
     return 0;

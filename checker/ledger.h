@@ -26,6 +26,7 @@ struct vd_place {
     struct vd_where where[VD_WHERE_DEPTH];
     unsigned depth;
     uint64_t count;
+    bool is_later;           /* came to light when a repair had begun; the check before it does not tell it */
     char tree[VD_TREE_TEXT]; /* id of the snapshot that the place was reached through; "": none */
 };
 
@@ -79,6 +80,9 @@ struct vd_counts vd_ledger_counts(const struct vd_ledger *ledger);
 /* The sums of what was found and is not fixed. */
 struct vd_counts vd_ledger_left(const struct vd_ledger *ledger);
 
+/* The bytes of a leak that is not fixed: the clusters of a group are all of one size. */
+uint64_t vd_group_bytes_left(const struct vd_group *group);
+
 /* The key of a place. */
 uint64_t vd_place_key(const struct vd_place *place);
 
@@ -93,6 +97,10 @@ void vd_ledger_settle(struct vd_ledger *ledger);
 
 /* Raises every group to at least this level: something in the image forbids all that is below. */
 void vd_ledger_raise(struct vd_ledger *ledger, enum vd_level level);
+
+/* What the ledger has was found when a repair had begun; to be said before it is moved to that of the check
+ * before. */
+void vd_ledger_mark_later(struct vd_ledger *ledger);
 
 /* Moves to ledger the leaks of other whose clusters none of its own names: a leaked cluster is told once. */
 int vd_ledger_take_leaks(struct vd_ledger *ledger, struct vd_ledger *other, struct vd_err *err);

@@ -144,7 +144,7 @@ static int put_runs(struct store *s, struct vd_check_result *result, struct vd_e
             s->db, "INSERT INTO usage_run(image_id, first, count, kind, refs) VALUES(?1, ?2, ?3, ?4, ?5)", -1,
             &s->run, NULL) != SQLITE_OK)
         return db_fail(s, err);
-    rc = vd_usemap_each_run(result->map, put_run, s) < 0 ? db_fail(s, err) : 0;
+    rc = vd_check_each_run(result, put_run, s) < 0 ? db_fail(s, err) : 0;
     sqlite3_finalize(s->run);
     return rc;
 }
@@ -223,7 +223,7 @@ static int put_place(struct store *s, const struct vd_group *group, const struct
     return step(s, s->finding, err);
 }
 
-static int put_findings(struct store *s, const struct vd_ledger *ledger, struct vd_err *err)
+static int put_findings(struct store *s, const struct vd_ledger *ledger, bool unchanged, struct vd_err *err)
 {
     int rc = 0;
 
@@ -234,14 +234,16 @@ static int put_findings(struct store *s, const struct vd_ledger *ledger, struct 
         const struct vd_group *group = ledger->groups.v[i];
 
         for (size_t k = 0; rc == 0 && k < group->places.n; k++)
-            rc = put_place(s, group, &group->places.v[k], group->fixed == group->count, err);
+            if (!unchanged || !group->places.v[k].is_later)
+                rc =
+                    put_place(s, group, &group->places.v[k], !unchanged && group->fixed == group->count, err);
     }
     sqlite3_finalize(s->finding);
     return rc;
 }
 
 int vd_store_image(const char *path, struct BlockDriverState *bs, struct vd_check_result *result,
-                   const char *status, bool with_owners, struct vd_err *err)
+                   const char *status, unsigned what, struct vd_err *err)
 {
     struct store s = {.path = path};
     int rc = 0;
@@ -261,9 +263,9 @@ int vd_store_image(const char *path, struct BlockDriverState *bs, struct vd_chec
     if (rc == 0)
         rc = put_runs(&s, result, err);
     if (rc == 0)
-        rc = put_claims(&s, bs, result, with_owners, err);
+        rc = put_claims(&s, bs, result, what & VD_STORE_OWNERS, err);
     if (rc == 0)
-        rc = put_findings(&s, result->ledger, err);
+        rc = put_findings(&s, result->ledger, what & VD_STORE_UNCHANGED, err);
     if (rc == 0)
         rc = run_sql(&s, "COMMIT", err);
     sqlite3_close(s.db);

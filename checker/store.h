@@ -8,11 +8,18 @@
 
 #include "checker/check.h"
 
+/* What to store. */
+enum {
+    VD_STORE_OWNERS = 1, /* who claims each cluster, not only those that are claimed more than once */
+    VD_STORE_UNCHANGED =
+        2 /* nothing was written (a dry run): what the first check found, and nothing fixed */
+};
+
 /*
  * Adds (or renews) an image in the SQLite file at path, which is made where it is not there: one transaction.
- * Images are told apart by their path. owners: NULL, or what names the owner of each cluster.
+ * Images are told apart by their path.
  */
 int vd_store_image(const char *path, struct BlockDriverState *bs, struct vd_check_result *result,
-                   const char *status, bool with_owners, struct vd_err *err);
+                   const char *status, unsigned what, struct vd_err *err);
 
 #endif

@@ -23,7 +23,8 @@ const char *vd_kind_name(enum vd_kind kind)
                                         [VD_KIND_BITMAP_DATA] = "bitmap data",
                                         [VD_KIND_ENCRYPTION_HEADER] = "encryption header",
                                         [VD_KIND_COMPRESSED] = "compressed data",
-                                        [VD_KIND_DATA] = "data"};
+                                        [VD_KIND_DATA] = "data",
+                                        [VD_KIND_TAIL] = "unused tail"};
 
     return kind < VD_KINDS_END ? names[kind] : "?";
 }

@@ -32,6 +32,7 @@ enum vd_kind {
     VD_KIND_ENCRYPTION_HEADER,
     VD_KIND_COMPRESSED,
     VD_KIND_DATA,
+    VD_KIND_TAIL, /* claimed by nothing: free, behind all that is used of a file that keeps its length */
     VD_KINDS_END,
 };
 

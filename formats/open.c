@@ -116,7 +116,7 @@ static int fail_loop(struct BlockDriverState *bs, struct vd_err *err)
     char name[160];
 
     return vd_fail(err, VD_ERR_FORMAT, 0, "'%s' is already part of the chain",
-                   vd_text_escape(name, sizeof(name), bs->backing_file, bs->backing_file_len));
+                   vd_text_copy(name, sizeof(name), bs->backing_file, bs->backing_file_len));
 }
 
 /* Was only writing refused? Then there is still something to look at, and a repair that needs no write there.
@@ -125,6 +125,12 @@ static bool refuses_writing(const struct vd_open_options *opts, const struct vd_
 {
     return (opts->flags & BDRV_O_RDWR) && err->kind == VD_ERR_IO &&
            (err->errnum == EACCES || err->errnum == EPERM || err->errnum == EROFS);
+}
+
+/* Then the refusal is none yet: it is told when something has to be written. */
+static void forget_refusal(struct vd_err *err)
+{
+    *err = (struct vd_err)VD_ERR_INIT;
 }
 
 /* Opens the file that bs names, through the gate. NULL with the answer in *answer. */
@@ -138,8 +144,10 @@ static struct BlockDriverState *open_named(struct BlockDriverState *bs, const st
     if (*answer != VD_GATE_OPEN)
         return NULL;
     file = vd_gate_open(path, opts->flags & (BDRV_O_RDWR | BDRV_O_FORCE_SHARE), err);
-    if (!file && refuses_writing(opts, err))
+    if (!file && refuses_writing(opts, err)) {
+        forget_refusal(err);
         file = vd_gate_open(path, 0, err);
+    }
     return file ? with_filters(file, opts, err) : NULL;
 }
 
@@ -349,6 +357,7 @@ static struct BlockDriverState *open_first(const char *path, const struct vd_ope
     if (file || !refuses_writing(opts, err))
         return file;
     ro.flags &= ~BDRV_O_RDWR;
+    forget_refusal(err);
     return vd_open_file(path, &ro, err);
 }
 
@@ -400,13 +409,10 @@ static void judge_sizes(struct vd_check *ck, const struct vd_chain_link *link)
 
 void vd_judge_link(struct vd_check *ck, const struct vd_chain_link *link, bool whole_chain)
 {
-    char name[160];
-
     if (link->data_file.state == VD_FILE_REFUSED)
         vd_found(ck, VD_IMAGE_REFERENCE_REFUSED, .found_text = link->data_file.why);
     if (!link->bs->backing_file)
         return;
-    vd_text_escape(name, sizeof(name), link->bs->backing_file, link->bs->backing_file_len);
     switch (link->end) {
     case VD_CHAIN_MISSING:
         vd_found(ck, VD_IMAGE_BACKING_MISSING, .found_text = link->why,

@@ -200,6 +200,7 @@ int vd_work_prepare(struct vd_work *work, const struct vd_transaction_options *o
         return -1;
     if (verify(work, opts, seen, err) < 0 || mark_byproducts(work->before.ledger, seen, err) < 0)
         return -1;
+    vd_ledger_mark_later(seen);
     return vd_ledger_merge(work->before.ledger, seen, err);
 }
 
@@ -312,6 +313,7 @@ int vd_work_settle(struct vd_work *work, struct vd_err *err)
             return -1;
     }
     /* What nobody could see before, and what the repair gave up, is part of the report as well. */
+    vd_ledger_mark_later(work->after.ledger);
     if (vd_ledger_take_leaks(before, work->after.ledger, err) < 0 ||
         vd_ledger_merge(before, work->after.ledger, err) < 0)
         return -1;
@@ -319,13 +321,13 @@ int vd_work_settle(struct vd_work *work, struct vd_err *err)
         settle_finished(before);
     if (!work->is_applied)
         return 0;
-    /* Where no walk was possible before there is one now. */
-    if (!work->before.map) {
-        work->before.map = work->after.map;
-        work->after.map = NULL;
-    }
+    if (work->before.map)
+        vd_usemap_free(work->before.map);
+    work->before.map = work->after.map;
+    work->after.map = NULL;
     work->before.clusters = work->after.clusters;
     work->before.image_end = work->after.image_end;
+    work->before.map_is_incomplete = work->after.map_is_incomplete;
     work->before.cluster_size = work->after.cluster_size;
     return 0;
 }

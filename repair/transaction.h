@@ -20,7 +20,8 @@ struct vd_work {
     bool is_unfinished;               /* file shows what an interrupted repair of it will leave */
     bool was_finished;                /* an interrupted repair of it was finished just now */
     struct BlockDriverState *overlay; /* NULL until something is to be fixed */
-    struct vd_check_result before;    /* what was found; after a repair with what was fixed */
+    struct vd_check_result before;    /* what was found; after a repair with what was fixed, and the map and
+                                         sizes that it left */
     struct vd_check_result after;     /* of the overlay; empty where nothing was changed */
     struct vd_runs kept_leaks;        /* evidence that earlier repairs left, in clusters */
     struct vd_runs given_up;          /* by this one, in clusters */

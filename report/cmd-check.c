@@ -83,7 +83,8 @@ static void keep_map(struct run *run, struct vd_outcome *out, enum vd_status sta
 
     if (!run->cli->map || !out || !out->work.before.ledger)
         return;
-    if (vd_store_image(run->cli->map, out->bs, &out->work.before, vd_status_name(status), false, &err) < 0)
+    if (vd_store_image(run->cli->map, out->bs, &out->work.before, vd_status_name(status),
+                       run->cli->dry_run ? VD_STORE_UNCHANGED : 0, &err) < 0)
         run->status |= vd_cli_fail(&err);
 }
 

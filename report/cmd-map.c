@@ -58,7 +58,8 @@ static char letter_of(const uint64_t *bytes, bool shared)
                                                [VD_KIND_BITMAP_DATA] = 'd',
                                                [VD_KIND_ENCRYPTION_HEADER] = 'E',
                                                [VD_KIND_COMPRESSED] = 'c',
-                                               [VD_KIND_DATA] = '#'};
+                                               [VD_KIND_DATA] = '#',
+                                               [VD_KIND_TAIL] = '-'};
     enum vd_kind most = VD_KIND_FREE;
 
     if (shared)
@@ -73,16 +74,26 @@ static char letter_of(const uint64_t *bytes, bool shared)
     return letters[most];
 }
 
+static bool has_tail(const struct map_run_vec *runs)
+{
+    return runs->all.n && runs->all.v[runs->all.n - 1].kind == VD_KIND_TAIL;
+}
+
+static void print_legend(const struct map_run_vec *runs)
+{
+    printf("\n  H header   1 L1 table   2 L2 table   %s%s\n\n",
+           runs->counts ? "R r refcounts   S s snapshots   B b d bitmaps   E encryption"
+                          "\n  # data   c compressed   . unused"
+                        : "# data   . leaked   ! claimed more than once",
+           has_tail(runs) ? "   - unused tail" : "");
+}
+
 static void draw(const struct map_run_vec *runs, uint64_t clusters)
 {
     uint64_t cells = clusters < STRIP * STRIP_ROWS ? clusters : STRIP * STRIP_ROWS;
     size_t r = 0;
 
-    puts(runs->counts
-             ? "\n  H header   1 L1 table   2 L2 table   R r refcounts   S s snapshots   B b d bitmaps   E "
-               "encryption"
-               "\n  # data   c compressed   . unused\n"
-             : "\n  H header   1 L1 table   2 L2 table   # data   . leaked   ! claimed more than once\n");
+    print_legend(runs);
     for (uint64_t cell = 0; cell < cells; cell++) {
         uint64_t from = (uint64_t)((unsigned __int128)clusters * cell / cells),
                  to = (uint64_t)((unsigned __int128)clusters * (cell + 1) / cells), bytes[VD_KINDS_END] = {0};
@@ -231,7 +242,7 @@ static int show(const struct vd_cli *cli, struct vd_outcome *out)
                 cli->words[0], cli->words[0]);
         return VD_EXIT_ERROR;
     }
-    if (vd_usemap_each_run(result->map, keep_run, &runs) < 0) {
+    if (vd_check_each_run(result, keep_run, &runs) < 0) {
         run_vec_done(&runs.all);
         return VD_EXIT_ERROR;
     }
@@ -240,7 +251,7 @@ static int show(const struct vd_cli *cli, struct vd_outcome *out)
     } else {
         printf("%s: %s%s\n", vd_text_escape(path, sizeof(path), cli->words[0], strlen(cli->words[0])),
                out->bs->drv->format_name,
-               result->map_is_incomplete ? "; INCOMPLETE: what looks leaked may be used" : "");
+               result->map_is_incomplete ? "; INCOMPLETE: what looks leaked or unused may be used" : "");
         draw(&runs, vd_usemap_clusters(result->map));
         print_sums(&runs, result->cluster_size);
         print_runs(&runs, result->cluster_size, cli->verbose);
@@ -248,6 +259,18 @@ static int show(const struct vd_cli *cli, struct vd_outcome *out)
             tell_owners(out, NULL);
     }
     run_vec_done(&runs.all);
+    return result->map_is_incomplete ? VD_EXIT_ERROR : 0;
+}
+
+static int store(const struct vd_cli *cli, struct vd_outcome *out)
+{
+    struct vd_err err = VD_ERR_INIT;
+
+    if (!cli->map || !out->work.before.map)
+        return 0;
+    if (vd_store_image(cli->map, out->bs, &out->work.before, vd_status_name(vd_status_of(out, &err, false)),
+                       cli->owners ? VD_STORE_OWNERS : 0, &err) < 0)
+        return vd_cli_fail(&err);
     return 0;
 }
 
@@ -268,13 +291,8 @@ int vd_cmd_map(struct vd_cli *cli)
     else
         status = show(cli, &answer.files.v[0]);
     vd_progress_clear(&progress);
-    if (status == 0 && cli->map) {
-        struct vd_outcome *out = &answer.files.v[0];
-
-        if (vd_store_image(cli->map, out->bs, &out->work.before,
-                           vd_status_name(vd_status_of(out, &err, false)), cli->owners, &err) < 0)
-            status = vd_cli_fail(&err);
-    }
+    if (!err.kind)
+        status |= store(cli, &answer.files.v[0]);
     vd_answer_free(&answer);
     return status;
 }

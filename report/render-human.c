@@ -245,6 +245,17 @@ struct todo {
     bool would_fix;      /* a dry run has shown that something can be */
 };
 
+/* A flag is cleared only after the corruption; and it is not, nor is anything freed, while it is not known
+ * what is used. */
+static bool has_to_wait(const struct vd_image_report *r, const struct vd_group *group,
+                        const struct vd_counts *left)
+{
+    if (group->severity == VD_STATE && left->corruptions)
+        return true;
+    return (group->severity == VD_STATE || group->severity == VD_LEAK) &&
+           r->out->work.before.map_is_incomplete;
+}
+
 static struct todo todo_of(const struct vd_image_report *r)
 {
     const struct vd_ledger *ledger = r->out->work.before.ledger;
@@ -259,8 +270,7 @@ static struct todo todo_of(const struct vd_image_report *r)
         if (group->severity == VD_WARNING || (group->fixed == group->count && !r->dry_run))
             continue;
         todo.lost |= is_driver && (group->severity == VD_CORRUPTION || group->severity == VD_ERROR);
-        /* A flag is cleared only after the corruption. */
-        if (group->level < todo.level && !(group->severity == VD_STATE && left.corruptions))
+        if (group->level < todo.level && !has_to_wait(r, group, &left))
             todo.level = group->level;
     }
     return todo;
@@ -291,6 +301,7 @@ static void say_way_back(FILE *f, const struct vd_image_report *r, const char *p
 static void say_next(FILE *f, const struct vd_image_report *r, const char *path)
 {
     struct todo todo = todo_of(r);
+    bool is_device = r->out->work.before.keeps_length;
     const char *level = r->level == VD_LEVEL_ALL ? "=all" : r->level == VD_LEVEL_LEAKS ? "=leaks" : "";
 
     fputc('\n', f);
@@ -304,11 +315,14 @@ static void say_next(FILE *f, const struct vd_image_report *r, const char *path)
     say_refusal(f, r);
     if (r->status == VD_STATUS_CLEAN || r->status == VD_STATUS_REPAIRED || ended_early(r))
         return;
+    /* Nothing lies beside a device. */
     if (todo.would_fix && r->is_verified)
-        fprintf(f, "  next: vdcheck --repair%s %s   makes it\n", level, path);
+        fprintf(f, "  next: vdcheck --repair%s%s %s   makes it\n", level,
+                is_device ? " --undo-file=FILE" : "", path);
     else if (todo.level <= VD_LEVEL_SAFE && !r->level)
-        fprintf(f, "  next: vdcheck --repair --dry-run %s   shows the repair, without --dry-run makes it\n",
-                path);
+        fprintf(f, "  next: vdcheck --repair --dry-run %s   shows the repair%s\n", path,
+                is_device ? "; with --undo-file=FILE and without --dry-run it makes it"
+                          : ", without --dry-run makes it");
     else if (todo.level == VD_LEVEL_ALL && r->level != VD_LEVEL_ALL)
         fprintf(
             f,

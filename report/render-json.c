@@ -168,13 +168,14 @@ static json_t *repair_json(const struct vd_image_report *r)
     return o;
 }
 
-static uint64_t leaked_bytes(const struct vd_ledger *ledger)
+/* Of what is left; a dry run frees nothing. */
+static uint64_t leaked_bytes(const struct vd_ledger *ledger, bool dry_run)
 {
     uint64_t bytes = 0;
 
     for (size_t i = 0; ledger && i < ledger->groups.n; i++)
         if (ledger->groups.v[i]->severity == VD_LEAK)
-            bytes += ledger->groups.v[i]->bytes;
+            bytes += dry_run ? ledger->groups.v[i]->bytes : vd_group_bytes_left(ledger->groups.v[i]);
     return bytes;
 }
 
@@ -217,10 +218,11 @@ static void image(FILE *f, void *state, const struct vd_image_report *r)
     set_sizes(o, r);
     json_object_set_new(o, "status", json_string(vd_status_name(r->status)));
     json_object_set_new(o, "counts", counts_json(r));
-    json_object_set_new(o, "leaked_bytes", vd_json_number(leaked_bytes(ledger)));
+    json_object_set_new(o, "leaked_bytes", vd_json_number(leaked_bytes(ledger, r->dry_run)));
     json_object_set_new(o, "clusters", clusters_json(before));
     json_object_set_new(o, "image_end_offset",
-                        before && before->map ? vd_json_number(before->image_end) : json_null());
+                        before && vd_check_knows_end(before) ? vd_json_number(before->image_end)
+                                                             : json_null());
     for (size_t i = 0; ledger && i < ledger->groups.n; i++)
         json_array_append_new(findings, group_json(ledger->groups.v[i], r->dry_run));
     json_object_set_new(o, "findings", findings);

@@ -35,7 +35,7 @@ static void image(FILE *f, void *state, const struct vd_image_report *r)
     (void)state;
     if (before && before->ledger)
         all = vd_ledger_counts(before->ledger);
-    if (before && before->map)
+    if (before && vd_check_knows_end(before))
         set_unless_zero(o, "image-end-offset", before->image_end);
     if (before && before->map)
         set_unless_zero(o, "total-clusters", before->clusters.total);

@@ -135,3 +135,22 @@ const char *vd_text_escape(char *dst, size_t room, const char *src, size_t len)
     dst[at] = '\0';
     return dst;
 }
+
+const char *vd_text_copy(char *dst, size_t room, const char *src, size_t len)
+{
+    static const char nul[] = "\xe2\x90\x80";
+    size_t at = 0;
+
+    for (size_t i = 0; i < len;) {
+        size_t n = vd_max(vd_text_utf8_len((const unsigned char *)src + i, len - i), 1);
+        size_t put = src[i] ? n : sizeof(nul) - 1;
+
+        if (at + put + 1 > room)
+            break;
+        memcpy(dst + at, src[i] ? src + i : nul, put);
+        at += put;
+        i += n;
+    }
+    dst[at] = '\0';
+    return dst;
+}

@@ -25,6 +25,10 @@ bool vd_text_is_plain(const char *text, size_t len);
 /* Length of the well-formed UTF-8 character at p (1 to 4), or 0. */
 size_t vd_text_utf8_len(const unsigned char *p, size_t left);
 
+/* Copies a name from an image to dst (room bytes, always terminated) as it is, for a story or a finding:
+ * report/ escapes all that it prints, once. NUL, which a text cannot hold, stands as U+2400. Returns dst. */
+const char *vd_text_copy(char *dst, size_t room, const char *src, size_t len);
+
 /* Copies len bytes to dst (room bytes, always terminated) with control bytes, DEL, and what is not UTF-8 as
  * \xNN, and a backslash doubled: what is printed to a terminal cannot command it. Returns dst. */
 const char *vd_text_escape(char *dst, size_t room, const char *src, size_t len);

@@ -65,7 +65,7 @@ static enum vd_gate_answer answer(enum vd_gate_answer a, const char *name, size_
     char shown[256];
 
     vd_fail(err, a == VD_GATE_MISSING ? VD_ERR_IO : VD_ERR_REFUSED, errnum, "'%s' %s",
-            vd_text_escape(shown, sizeof(shown), name, len), why);
+            vd_text_copy(shown, sizeof(shown), name, len), why);
     return a;
 }
 

@@ -101,7 +101,7 @@ static const char *names_of(const struct qcow2_bitmaps *b, char text[ROOM])
     for (size_t i = 0; i < b->list.n; i++) {
         char name[64];
 
-        vd_text_escape(name, sizeof(name), b->list.v[i].name, b->list.v[i].name_len);
+        vd_text_copy(name, sizeof(name), b->list.v[i].name, b->list.v[i].name_len);
         if (at + strlen(name) + 24 > ROOM) {
             snprintf(text + at, ROOM - at, " and %zu more", b->list.n - i);
             return text;

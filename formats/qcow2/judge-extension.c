@@ -139,7 +139,7 @@ static int judge_orphan(struct vd_check *ck, const struct qcow2_extension *forma
     if (vd_found(ck, QCOW2_BACKING_FORMAT_ORPHAN, .host = name ? 8 : format->off - 8,
                  .found = q->header.backing_file_offset, .guest = name ? 0 : VD_NOWHERE,
                  .guest_bytes = name ? q->g.size : 0,
-                 .expected_text = name ? vd_text_escape(text, sizeof(text), name, strlen(name)) : NULL,
+                 .expected_text = name ? vd_text_copy(text, sizeof(text), name, strlen(name)) : NULL,
                  .level = name ? 0 : VD_LEVEL_NONE) == VD_FIX)
         return write_field(ck, &fixed, "backing_file_offset", "backing_file_size", err);
     return 0;
@@ -190,14 +190,14 @@ static void judge_data_file(struct vd_check *ck)
     if (!q->g.has_data_file) {
         if (ext)
             vd_found(ck, QCOW2_DATA_FILE_EXT_WITHOUT_BIT, .host = ext->off - 8,
-                     .found_text = vd_text_escape(text, sizeof(text), q->data_file, strlen(q->data_file)));
+                     .found_text = vd_text_copy(text, sizeof(text), q->data_file, strlen(q->data_file)));
         return;
     }
     if (!q->data_file || !*q->data_file)
         vd_found(ck, QCOW2_DATA_FILE_MISSING, .host = 72, .found = q->header.incompatible_features);
     else if (names_itself(ck->bs, q->data_file))
         vd_found(ck, QCOW2_DATA_FILE_SELF, .host = ext->off,
-                 .found_text = vd_text_escape(text, sizeof(text), q->data_file, strlen(q->data_file)));
+                 .found_text = vd_text_copy(text, sizeof(text), q->data_file, strlen(q->data_file)));
     else if (ck->data_file && ck->data_file->state == VD_FILE_MISSING)
         vd_found(ck, QCOW2_DATA_FILE_MISSING, .host = ext->off, .found_text = ck->data_file->why);
 }

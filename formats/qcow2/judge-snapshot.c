@@ -129,7 +129,7 @@ static void judge_name(const struct judge *j, const struct qcow2_snapshot *sn)
         vd_found(j->ck, QCOW2_SNAP_NAME_INVALID, .host = sn->entry_off + 14, .found = 0);
     else if (!vd_text_is_plain(sn->name, sn->name_len) || !vd_text_is_plain(sn->id, sn->id_len))
         vd_found(j->ck, QCOW2_SNAP_NAME_INVALID, .host = host + sn->id_len,
-                 .found_text = vd_text_escape(text, sizeof(text), sn->name, sn->name_len));
+                 .found_text = vd_text_copy(text, sizeof(text), sn->name, sn->name_len));
 }
 
 static int judge_entry(const struct judge *j, const struct qcow2_snapshot *sn, struct vd_err *err)
@@ -206,7 +206,7 @@ static int judge_duplicate(const struct judge *j, const struct qcow2_snapshot **
     VD_AT(j->ck, "snapshot", (uint64_t)(sn - j->s->list.v));
     has_free = free_id(sorted, j->s->list.n, sn->id_len, id);
     if (vd_found(j->ck, QCOW2_SNAP_ID_DUPLICATE, .host = host,
-                 .found_text = vd_text_escape(found, sizeof(found), sn->id, sn->id_len),
+                 .found_text = vd_text_copy(found, sizeof(found), sn->id, sn->id_len),
                  .expected_text = has_free ? id : NULL, .level = has_free ? 0 : VD_LEVEL_NONE) == VD_LEAVE)
         return 0;
     j->ck->has_changed = true;

@@ -57,6 +57,19 @@ for words in info map 'io -r -c map'; do
     vd $words "$device"
     expect 0
 done
+# what lies behind the image is free: nobody has lost it
+vd map "$device"
+matches out '0xc0000 +0xeffff +192 KiB +unused tail +0'
+matches out 'H1111#2222##---$'
+says out '- unused tail'
+vd map --output=json "$device"
+says out '"kind": "unused tail"'
+lacks out '"leaked"'
+if has_command sqlite3; then
+    vd --map=tail.db "$device"
+    run sqlite3 tail.db "SELECT first, count, kind FROM usage_run WHERE kind LIKE 'unused%'"
+    [ "$(cat "$told/out")" = '12|3|unused tail' ] || fail "the stored map calls the tail something else"
+fi
 vd salvage "$device" copy.raw
 expect 0
 vd salvage clean.qed wanted.raw
@@ -70,8 +83,13 @@ shared clean.qed roomy.shared
 truncate -s $((size + 3 * C + 512)) roomy.shared
 attach roomy.shared
 cp roomy.shared before
+vd "$device"
+says out "next: vdcheck --repair --dry-run $device   shows the repair; with --undo-file=FILE and without --dry-run it makes it"
 vd --repair --dry-run "$device"
 expect 4
+says out "next: vdcheck --repair --undo-file=FILE $device   makes it"
+vd --repair=all --dry-run --undo-file=undo "$device"
+says out "next: vdcheck --repair=all --undo-file=FILE $device   makes it"
 for level in safe all; do
     vd --repair=$level "$device"
     expect 12
@@ -136,6 +154,9 @@ leaking clean.qed roomy.leak
 poke roomy.leak 16 2
 truncate -s +$((2 * C)) roomy.leak
 attach roomy.leak
+vd map "$device"                 # a leak in front of it is a leak still
+matches out '0xa0000 +0xaffff +64 KiB +leaked +0'
+matches out '0xc0000 +0xdffff +128 KiB +unused tail +0'
 vd "$device"
 expect 4
 says out 'a device keeps its length'
@@ -174,6 +195,15 @@ vd --repair --undo-file=undo7 "$device"
 expect 12
 says out 'cannot open for writing'
 untouched roomy.shared
+[ ! -e undo7 ] || fail "an undo file of no repair"
+
+attach clean.qed --read-only
+for words in '' --repair --repair=all '--repair --undo-file=undo7'; do
+    # shellcheck disable=SC2086 # words
+    vd $words "$device"
+    expect 0                     # nothing has to be written
+    says out 'clean: nothing wrong'
+done
 [ ! -e undo7 ] || fail "an undo file of no repair"
 
 # ---- a program that writes to it keeps us out, as with a file

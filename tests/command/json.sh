@@ -97,6 +97,25 @@ is '.images[0] | .path == "text" and .status == "unsupported" and .format == nul
 one 8 -f raw clean.qed
 is '.images[0] | .format == "raw" and .status == "unsupported" and .file_size == 786432'
 
+# a header that cannot be read tells nothing, not even the format: an error and no finding, however it was named
+for words in '' '-f qed'; do
+    # shellcheck disable=SC2086 # words
+    one 8 $words --fault=read:errno=EIO,offset=0,bytes=512 clean.qed
+    is '.images[0] | .status == "error" and .findings == [] and (.error | contains("Input/output error"))'
+    is '.images[0] | [.format, .virtual_size, .file_size, .cluster_size, .clusters, .image_end_offset] | all(. == null)'
+done
+
+# where a table could not be read its clusters are not known, and so not where the image ends
+unreadable="--fault=read:errno=EIO,offset=$L2,bytes=4k"
+one 12 $unreadable clean.qed
+is '.images[0] | .status == "error" and .counts.errors == 1 and .image_end_offset == null'
+vd --output=qemu-json --exit-code=qemu $unreadable clean.qed
+expect 1
+is '."check-errors" == 1 and (has("image-end-offset") | not)'
+vd --output=qemu-json --exit-code=qemu clean.qed
+expect 0
+is '."image-end-offset" == 786432'
+
 # a repair, its dry run, and what came of it
 one 4 --repair=all --dry-run damaged.qed
 is '.images[0].repair | .level == "all" and .dry_run and .verified and .undo_file == null'
@@ -114,6 +133,25 @@ is '.images[0].repair.undo_file == null'
 out_of_file clean.qed damaged.qed
 one 4 --repair damaged.qed
 is '.images[0] | .status == "damaged" and .counts.corruptions_fixed == 0'
+
+# leaks that stay and one that the repair makes of a fragment: each cluster at one place, and what is left is what the
+# next check finds
+shared clean.qed left.qed
+head -c 200000 /dev/zero >>left.qed
+one 4 --repair left.qed
+is '.images[0] | .counts.leaks == 5 and .counts.leaks_fixed == 0 and .leaked_bytes == 5 * 65536'
+# shellcheck disable=SC2016 # jq's variables
+is '[.images[0].findings[] | select(.severity == "leak") | .places[] | [.host_offset, .host_offset + .host_bytes]] |
+    sort | . as $r | all(range(1; length); $r[. - 1][1] <= $r[.][0])'
+one 4 left.qed
+is '.images[0] | .counts.leaks == 5 and .leaked_bytes == 5 * 65536'
+cp clean.qed tail.qed        # two leaks, of which level leaks gives back the tail
+truncate -s +65536 tail.qed
+poke tail.qed $((L2 + 8)) 0
+one 4 --repair=leaks tail.qed
+is '.images[0] | .counts.leaks == 2 and .counts.leaks_fixed == 1 and .leaked_bytes == 65536'
+one 4 tail.qed
+is '.images[0].leaked_bytes == 65536'
 
 # several images: one object, in the order in which they were named
 vd --output=json clean.qed nosuch dirty.qed

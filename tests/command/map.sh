@@ -76,6 +76,15 @@ vd map short.qed
 [ "$status" -ne 0 ] || fail "a map without a walk"
 says err short.qed
 
+# a table that could not be read: a map of the rest, which is stored as well, and an error
+for words in '' --output=json --owners --map=incomplete.db; do
+    # shellcheck disable=SC2086 # words
+    vd map $words --fault=read:errno=EIO,offset=$L2,bytes=4k a.qed
+    expect 8
+done
+says out 'INCOMPLETE'
+[ -s incomplete.db ] || fail "--map=FILE wrote nothing of an incomplete map"
+
 # kept in a file
 for words in 'map --map=m.db a.qed' '--map=m2.db a.qed' '--map=m3.db -q leak.qed'; do
     # shellcheck disable=SC2086 # words
@@ -119,6 +128,27 @@ if has_command sqlite3; then
     sql m4.db 'SELECT group_concat(reference_offset) FROM (SELECT reference_offset FROM claim ORDER BY 1)' '393216,393224'
     vd map --map=m5.db many.qed
     sql m5.db "SELECT sum(count), sum(CASE WHEN refs = 0 THEN count END) FROM usage_run" "$(($(size_of many.qed) / 4096))|50"
+    # after a repair it is the map of what the repair left, and of a dry run that of the image as it is
+    state='SELECT * FROM usage_run; SELECT * FROM claim; SELECT virtual_size, file_size, mtime_ns, metadata_xxh FROM image'
+    for kind in leaking tail_leaking shared out_of_file dirty; do
+        for level in safe all; do
+            rm -f r.qed* r.db check.db before.db dry.db
+            $kind a.qed r.qed
+            head -c 1000 /dev/zero >>r.qed
+            vd --map=before.db r.qed
+            vd --repair=$level --dry-run --map=dry.db r.qed
+            run sqlite3 before.db "$state; SELECT status FROM image; SELECT * FROM finding"
+            cp "$told/out" before
+            run sqlite3 dry.db "$state; SELECT status FROM image; SELECT * FROM finding"
+            same before "$told/out"
+            vd --repair=$level --map=r.db r.qed
+            vd --map=check.db r.qed
+            run sqlite3 check.db "$state"
+            cp "$told/out" check
+            run sqlite3 r.db "$state"
+            same check "$told/out"
+        done
+    done
 else
     skip_part "no sqlite3 to read the map with"
 fi

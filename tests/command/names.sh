@@ -106,6 +106,25 @@ for words in '' -c '-v -c' info 'info -c' 'info --output=json' '--output=json' '
     quiet_bytes
 done
 
+# escaped once, by whatever way it comes; in JSON it is the name itself
+vd overlay.qed
+says out "found '\\x1b[31m\\x07\\xe9x' cannot be found"
+vd salvage -f qed overlay.qed out2.raw
+says out "'\\x1b[31m\\x07\\xe9x' cannot be found"
+vd io -c 'read 0 1' overlay.qed
+says err "'\\x1b[31m\\x07\\xe9x' cannot be found"
+vd --output=json overlay.qed
+matches out '"found": "'"'\\\\u001[bB]\\[31m\\\\u0007$(printf '\357\277\275')x' cannot be found"
+says out '"found_base64"'
+printf 'a\\b\0c' | dd of=overlay.qed bs=1 seek=64 conv=notrunc status=none
+poke overlay.qed 60 5 4
+vd overlay.qed
+says out "'a\\\\b$(printf '\342\220\200')c' is no file name"
+"$VDCHECK" create -f qcow2 -b a.qed -F qed overlay.qcow2 8G || fail "create"
+sed -i 's/a\.qed/a\x1bqed/' overlay.qcow2
+vd overlay.qcow2
+says out "found 'a\\x1bqed' cannot be found"
+
 # the longest names, and none at all
 long=$(printf 'n%.0s' $(seq 1 234))
 cp a.qed "$long"

@@ -36,6 +36,19 @@ vd --repair=safe -n a.qed
 expect 4
 lacks out 'would be repaired'
 
+# ---- what is left to do is only said where something can be done: not while it is not known what is used
+dirty clean.qed n.qed
+vd n.qed
+says out 'next: vdcheck --repair --dry-run n.qed   shows the repair, without --dry-run makes it'
+for place in 0 $L1 $L2; do
+    for words in '' '--repair -n' '--repair=all -n' --repair; do
+        # shellcheck disable=SC2086 # words
+        vd $words --fault=read:errno=EIO,offset="$place",bytes=4k n.qed
+        [ $((status & 8)) -eq 8 ] || fail "status $status"
+        lacks out 'next:'
+    done
+done
+
 # ---- leaks means leaks
 for kind in leaking shared out_of_file dirty; do
     $kind clean.qed l.qed

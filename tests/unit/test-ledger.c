@@ -453,6 +453,83 @@ START_TEST(leaks_are_taken_into_the_group_that_is_theirs)
 }
 END_TEST
 
+/* What a repair leaves behind may begin in a known run and end in a new one. */
+START_TEST(of_a_leak_that_is_known_in_part_the_rest_is_told)
+{
+    vd_auto(vd_ledger) ours = make();
+    vd_auto(vd_ledger) theirs = make();
+    struct vd_found_args args = at_host(6 * 4096);
+    struct vd_err err = VD_ERR_INIT;
+    struct vd_group *group;
+
+    args.count = 2;
+    args.host_bytes = 2 * 4096;
+    group = enter(ours, &leak, args); /* 6 and 7 */
+    args.count = 3;
+    args.host_bytes = 3 * 4096;
+    enter(theirs, &leak, args); /* 6 to 8 */
+    args.host = 5 * 4096;
+    args.count = 1;
+    args.host_bytes = 4096;
+    enter(theirs, &leak, args); /* 5 */
+    args.host = 7 * 4096;
+    enter(theirs, &odd, args); /* no leak */
+    must(vd_ledger_take_leaks(ours, theirs, &err), &err);
+    ck_assert_uint_eq(ours->groups.n, 1);
+    ck_assert_uint_eq(group->count, 4);
+    ck_assert_uint_eq(group->bytes, 4 * 4096);
+    ck_assert_uint_eq(group->places.n, 3);
+    ck_assert_uint_eq(group->places.v[1].host, 5 * 4096);
+    ck_assert_uint_eq(group->places.v[1].host_bytes, 4096);
+    ck_assert_uint_eq(group->places.v[2].host, 8 * 4096);
+    ck_assert_uint_eq(group->places.v[2].host_bytes, 4096);
+}
+END_TEST
+
+/* An orphaned table is told where it stands, with all that it names wherever that lies. */
+START_TEST(of_a_scattered_leak_that_is_known_in_part_the_rest_is_told)
+{
+    vd_auto(vd_ledger) ours = make();
+    vd_auto(vd_ledger) theirs = make();
+    struct vd_found_args args = at_host(6 * 4096);
+    struct vd_runs clusters = {0};
+    struct vd_err err = VD_ERR_INIT;
+    struct vd_group *group;
+
+    args.host_bytes = 4096;
+    group = enter(ours, &leak, args);
+    ck_assert_int_eq(vd_runs_add(&clusters, 6, 1), 0);
+    ck_assert_int_eq(vd_runs_add(&clusters, 9, 2), 0);
+    args.count = 3;
+    args.host_bytes = 3 * 4096;
+    args.clusters = &clusters;
+    enter(theirs, &leak, args);
+    must(vd_ledger_take_leaks(ours, theirs, &err), &err);
+    ck_assert_uint_eq(group->count, 3);
+    ck_assert_uint_eq(group->places.n, 2);
+    ck_assert_uint_eq(group->places.v[1].host, 9 * 4096);
+    ck_assert_uint_eq(group->places.v[1].host_bytes, 2 * 4096);
+    vd_runs_done(&clusters);
+}
+END_TEST
+
+START_TEST(leaked_bytes_are_those_that_are_left)
+{
+    vd_auto(vd_ledger) ledger = make();
+    struct vd_found_args args = at_host(6 * 4096);
+    struct vd_group *group;
+
+    args.count = 8;
+    args.host_bytes = 8 * 4096;
+    group = enter(ledger, &leak, args);
+    ck_assert_uint_eq(vd_group_bytes_left(group), 8 * 4096);
+    group->fixed = 3;
+    ck_assert_uint_eq(vd_group_bytes_left(group), 5 * 4096);
+    group->fixed = 8;
+    ck_assert_uint_eq(vd_group_bytes_left(group), 0);
+}
+END_TEST
+
 UNIT_TESTS("ledger", equal_findings_are_one_group, another_level_or_severity_is_another_group,
            counts_are_sums_by_severity, places_are_kept_up_to_the_bound_and_all_are_counted,
            a_place_tells_numbers_words_and_where, a_key_knows_a_place_whatever_was_found_there,
@@ -463,4 +540,6 @@ UNIT_TESTS("ledger", equal_findings_are_one_group, another_level_or_severity_is_
            merging_adds_places_that_only_the_other_has, merging_counts_places_that_are_not_kept,
            merging_counts_a_place_once_whatever_it_is_called, merging_the_same_again_changes_nothing,
            merging_takes_guest_offsets_that_were_not_known, a_leaked_cluster_is_told_once_whatever_its_id,
-           leaks_are_taken_into_the_group_that_is_theirs, merging_takes_the_reasons_of_a_plan)
+           leaks_are_taken_into_the_group_that_is_theirs, of_a_leak_that_is_known_in_part_the_rest_is_told,
+           of_a_scattered_leak_that_is_known_in_part_the_rest_is_told, leaked_bytes_are_those_that_are_left,
+           merging_takes_the_reasons_of_a_plan)

@@ -205,7 +205,29 @@ START_TEST(an_escaped_text_never_passes_its_room)
 }
 END_TEST
 
+START_TEST(a_copied_name_is_whole_characters_and_has_no_nul)
+{
+    static const char name[] = "\x1b\\\xc3\xa4\xe9\0z";
+    static const char copy[] = "\x1b\\\xc3\xa4\xe9\xe2\x90\x80z";
+    static const size_t ends[] = {0, 1, 2, 4, 5, 8, 9};
+    char buf[16];
+
+    ck_assert_str_eq(vd_text_copy(buf, sizeof(buf), name, sizeof(name) - 1), copy);
+    for (size_t room = 1; room <= sizeof(buf); room++) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++)
+            n = ends[i] < room ? ends[i] : n;
+        memset(buf, '#', sizeof(buf));
+        vd_text_copy(buf, room, name, sizeof(name) - 1);
+        ck_assert_uint_eq(strlen(buf), n);
+        ck_assert_int_eq(strncmp(buf, copy, n), 0);
+    }
+}
+END_TEST
+
 UNIT_TESTS("text", sizes_are_exact_where_round_and_have_one_decimal_where_not, words_for_sizes_are_read,
            what_is_no_size_is_refused_and_changes_nothing, well_formed_characters_have_their_length,
            malformed_characters_have_none, plain_text_has_no_control_bytes,
-           what_could_command_a_terminal_is_escaped, an_escaped_text_never_passes_its_room)
+           what_could_command_a_terminal_is_escaped, an_escaped_text_never_passes_its_room,
+           a_copied_name_is_whole_characters_and_has_no_nul)
