@@ -12,6 +12,8 @@
 #include "formats/base/inflate.h"
 #include "formats/qcow2/judge.h"
 
+enum { MOST_CLONED_TABLES = 8 };
+
 /* ---- L1 */
 
 /* Does the slot lead to no table at all? */
@@ -86,6 +88,28 @@ static bool fixed_slot(struct judge *j, const struct qcow2_bad_slot *bad, uint64
     }
 }
 
+/* A few slots may each get a table of their own: the data clusters, which both tables name then, are cloned
+ * as any that are shared. Many are no mirrored ranges but an L1 table full of something else. */
+static bool can_clone_table(const struct judge *j, const struct qcow2_bad_slot *bad,
+                            const struct qcow2_table *owner)
+{
+    const struct qcow2_orphans *o = &j->s->orphans;
+
+    return owner && bad->why == QCOW2_L1_ENTRY_SHARED && o->is_complete && !o->list.n && !bad->tree &&
+           owner->trees == 1 && !owner->bad && !owner->is_unreadable && !owner->is_foreign &&
+           j->walk->bad_slots_n <= MOST_CLONED_TABLES;
+}
+
+static int clone_table(struct judge *j, const struct qcow2_bad_slot *bad, struct vd_err *err)
+{
+    struct vd_span table = {bad->word & QCOW2_OFFSET_MASK, j->g->cluster_size};
+    uint64_t copy;
+
+    if (qcow2_fix_copy(j->ck, table, &copy, err) < 0)
+        return -1;
+    return qcow2_fix_word(j->ck, bad->ref_off, copy | QCOW2_COPIED, VD_STAGE_ROOT, err);
+}
+
 static int judge_slot(struct judge *j, const struct qcow2_bad_slot *bad, struct vd_err *err)
 {
     uint64_t guest = (uint64_t)bad->slot << j->g->l1_shift, word = 0, bytes = qcow2_slot_bytes(j->g);
@@ -93,19 +117,22 @@ static int judge_slot(struct judge *j, const struct qcow2_bad_slot *bad, struct 
     bool has_fix = fixed_slot(j, bad, &word, &level), is_odd = bad->why == QCOW2_L1_ENTRY_RESERVED;
     const struct qcow2_table *owner =
         bad->why == QCOW2_L1_ENTRY_SHARED ? qcow2_find_table(j->walk, bad->word & QCOW2_OFFSET_MASK) : NULL;
+    bool is_cloned = !has_fix && can_clone_table(j, bad, owner);
 
     name_tree(j, bad->tree);
     VD_AT(j->ck, "L1", bad->slot);
     if (vd_found(j->ck, bad->why, .host = bad->ref_off, .guest = guest,
                  .guest_bytes =
                      is_odd || bad->why == QCOW2_L1_ENTRY_PARTIAL ? 0 : on_disk(j, bad->tree, guest, bytes),
-                 .found = bad->word, .expected = has_fix ? word : VD_NOWHERE, .level = level,
+                 .found = bad->word, .expected = has_fix ? word : VD_NOWHERE,
+                 .level = has_fix || is_cloned || bad->why != QCOW2_L1_ENTRY_SHARED ? level : VD_LEVEL_NONE,
                  .other_guest = owner ? qcow2_guest(j->g, owner->slot, 0) : VD_NOWHERE,
                  .other_host = owner ? owner->ref_off : VD_NOWHERE) == VD_LEAVE)
         return 0;
     if (bad->why == QCOW2_L1_ENTRY_PARTIAL)
         return qcow2_fix_extend(j->ck, j->g->file_end, err);
-
+    if (is_cloned)
+        return clone_table(j, bad, err);
     return qcow2_fix_word(j->ck, bad->ref_off, word, VD_STAGE_ROOT, err);
 }
 
@@ -113,12 +140,15 @@ static int judge_slot(struct judge *j, const struct qcow2_bad_slot *bad, struct 
 static int look_for_orphans(struct judge *j, struct vd_err *err)
 {
     struct vd_runs leaked = {0};
+    bool has_mirrors = false;
     int rc = 0;
 
-    for (size_t i = 0; i < j->walk->bad_slots.n; i++)
+    for (size_t i = 0; i < j->walk->bad_slots.n; i++) {
         j->lost_slots += is_lost_slot(&j->walk->bad_slots.v[i]);
-    if (j->lost_slots && (qcow2_find_leaked(j->ck, &leaked, err) < 0 ||
-                          qcow2_find_orphans(j->ck, &leaked, &j->s->orphans, err) < 0))
+        has_mirrors |= j->walk->bad_slots.v[i].why == QCOW2_L1_ENTRY_SHARED;
+    }
+    if ((j->lost_slots || has_mirrors) && (qcow2_find_leaked(j->ck, &leaked, err) < 0 ||
+                                           qcow2_find_orphans(j->ck, &leaked, &j->s->orphans, err) < 0))
         rc = -1;
     vd_runs_done(&leaked);
     return rc;
