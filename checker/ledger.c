@@ -131,6 +131,40 @@ static int remember(struct vd_ledger *ledger, struct vd_group *group, const stru
     return 0;
 }
 
+static int push_place(struct vd_ledger *ledger, struct vd_group *group, struct vd_place place)
+{
+    return group->places.n < ledger->places_kept ? vd_place_vec_push(&group->places, place) : 0;
+}
+
+/* A place for each stretch of the clusters; the guest's range goes with the one that the finding names. */
+static int push_stretches(struct vd_ledger *ledger, struct vd_group *group, const struct vd_found_args *args,
+                          const struct vd_check *ck)
+{
+    uint64_t cluster = args->host / ck->cluster_size;
+    size_t named = 0;
+
+    while (named < args->clusters->n &&
+           args->clusters->v[named].first + args->clusters->v[named].count <= cluster)
+        named++;
+    for (size_t i = 0; i <= args->clusters->n; i++) {
+        size_t k = i ? i - 1 : named;
+        struct vd_place place = place_of(args, ck);
+
+        if ((i && k == named) || k >= args->clusters->n)
+            continue;
+        place.host = args->clusters->v[k].first * ck->cluster_size;
+        place.host_bytes = args->clusters->v[k].count * ck->cluster_size;
+        place.count = args->clusters->v[k].count;
+        if (k != named) {
+            place.guest = VD_NOWHERE;
+            place.guest_bytes = 0;
+        }
+        if (push_place(ledger, group, place) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 struct vd_group *vd_ledger_enter(struct vd_ledger *ledger, const struct vd_finding_kind *kind,
                                  const struct vd_found_args *args, enum vd_severity severity,
                                  enum vd_level level, const struct vd_check *ck)
@@ -143,8 +177,8 @@ struct vd_group *vd_ledger_enter(struct vd_ledger *ledger, const struct vd_findi
         group->bytes += args->host_bytes;
         if (args->note)
             group->note = args->note;
-        if (group->places.n < ledger->places_kept)
-            kept = vd_place_vec_push(&group->places, place_of(args, ck)) == 0;
+        kept = (args->clusters && ck->cluster_size ? push_stretches(ledger, group, args, ck)
+                                                   : push_place(ledger, group, place_of(args, ck))) == 0;
         if (ledger->keeps_keys && remember(ledger, group, args, ck) < 0)
             kept = false;
     }

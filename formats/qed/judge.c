@@ -147,6 +147,16 @@ static uint64_t masked_table(const struct judge *j, const struct qed_bad_slot *b
     return 0;
 }
 
+/* Does a whole table lie where this one would? Then that one is the lost one, and the entry strays. */
+static bool meets_orphan(const struct judge *j, uint64_t entry)
+{
+    for (size_t i = 0; i < j->orphans->n; i++)
+        if (vd_spans_meet((struct vd_span){entry, j->g->table_bytes},
+                          (struct vd_span){j->orphans->v[i].off, j->g->table_bytes}))
+            return true;
+    return false;
+}
+
 /* Is the part of a table that is in the file unclaimed and sound? */
 static int sound_straddler(const struct judge *j, const struct qed_bad_slot *bad, bool *is_sound,
                            struct vd_err *err)
@@ -155,7 +165,8 @@ static int sound_straddler(const struct judge *j, const struct qed_bad_slot *bad
     uint64_t wrong = 0, used = 0;
 
     *is_sound = false;
-    if (!vd_runs_has_all(j->free_clusters, bad->entry >> j->g->cluster_bits, n))
+    if (meets_orphan(j, bad->entry) ||
+        !vd_runs_has_all(j->free_clusters, bad->entry >> j->g->cluster_bits, n))
         return 0;
     if (qed_table_fit(j->ck->bs, j->g, bad->entry, vd_align_down(there, 8), &wrong, &used, err) < 0)
         return -1;
@@ -200,13 +211,15 @@ static int judge_shared_slot(struct judge *j, const struct qed_bad_slot *bad, st
                  : qed_fix_l1_entry(j->ck, bad->slot, 0, err);
 }
 
+/* No crash of a program leaves such a table, only a file that lost its end: what the missing part mapped
+ * reads as unallocated afterwards, which may be a base's old data. */
 static int judge_straddler(struct judge *j, const struct qed_bad_slot *bad, struct vd_err *err)
 {
     uint64_t guest = qed_guest(j->g, bad->slot, 0), end = bad->entry + j->g->table_bytes;
 
     if (vd_found(j->ck, bad->why, .host = j->g->l1_off + 8 * (uint64_t)bad->slot, .guest = guest,
                  .guest_bytes = guest_bytes(j, guest, qed_slot_bytes(j->g)), .found = bad->entry,
-                 .level = level_of_growth(j, end)) == VD_FIX)
+                 .level = (enum vd_level)vd_max(level_of_growth(j, end), VD_LEVEL_ALL)) == VD_FIX)
         return qed_fix_extend(j->ck, end, err);
     return 0;
 }

@@ -11,6 +11,15 @@
 #include <inttypes.h>
 #include <string.h>
 
+/* May the byte of a data cluster that the end of the file cuts off be read all the same? */
+static bool reads_cut_off(const struct BlockDriverState *bs, uint64_t guest, uint64_t entry)
+{
+    const struct qed *qed = bs->opaque;
+
+    return (bs->open_flags & BDRV_O_SALVAGE) &&
+           entry + (guest & (qed->g.cluster_size - 1)) < qed->g.file_size;
+}
+
 int qed_lookup(struct BlockDriverState *bs, uint64_t guest, uint64_t *entry, uint64_t *table_off,
                uint64_t *index, struct vd_err *err)
 {
@@ -39,7 +48,10 @@ int qed_lookup(struct BlockDriverState *bs, uint64_t guest, uint64_t *entry, uin
     *table_off = l1_entry;
     if (vd_window_get(bs, &qed->l2, qed_read_entries, l1_entry, *index, g->table_n, entry, err) < 0)
         return vd_while(err, "L2 table at 0x%" PRIx64, l1_entry);
-    if (qed_l2_entry_kind(g, *entry) > QED_ENTRY_GOOD)
+    kind = qed_l2_entry_kind(g, *entry);
+    if (kind == QED_ENTRY_PARTIAL && reads_cut_off(bs, guest, *entry))
+        return 0;
+    if (kind > QED_ENTRY_GOOD)
         return vd_fail(err, VD_ERR_FORMAT, EINVAL,
                        "%s: L1[%" PRIu64 "].L2[%" PRIu64 "] at 0x%" PRIx64 " is 0x%" PRIx64
                        ", expected 0, 1 or the offset of a data cluster",
@@ -67,6 +79,8 @@ static uint64_t extent_of(const struct qed *qed, uint64_t guest, uint64_t entry,
             break;
         len += g->cluster_size;
     }
+    if (entry > QED_ZERO_CLUSTER)
+        len = vd_min(len, g->file_size - entry - in);
     return vd_min(bytes, len);
 }
 
