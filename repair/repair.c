@@ -46,8 +46,12 @@ static int add_file(const char *path, struct vd_chain_link *link, const struct v
     const char *undo_file = files->n ? NULL : req->undo_file;
     bool is_unfinished = false;
 
-    if ((is_regular(file) || undo_file) && vd_look_through(&file, path, undo_file, &is_unfinished, err) < 0)
-        return -1;
+    /* A check tells of a repair whose undo file is away, and looks at the image as it is. */
+    if ((is_regular(file) || undo_file) && vd_look_through(&file, path, undo_file, &is_unfinished, err) < 0) {
+        if (!is_unfinished || req->level)
+            return -1;
+        *err = (struct vd_err)VD_ERR_INIT;
+    }
     out.work = (struct vd_work){.file = file,
                                 .drv = link->bs->drv,
                                 .link = link,
@@ -95,8 +99,13 @@ static int prepare_all(struct vd_answer *answer, const struct vd_request *req, b
 
         if (!out->bs->drv->bdrv_co_check)
             continue;
-        if (is_regular(out->bs) && vd_undofile_kept_leaks(path_of(out), &out->work.kept_leaks, err) < 0)
-            return -1;
+        if (is_regular(out->bs) && vd_undofile_kept_leaks(path_of(out), &out->work.kept_leaks, err) < 0) {
+            if (req->level) /* not the refusal of a repair that was worked out */
+                err->kind = err->kind == VD_ERR_REFUSED ? VD_ERR_IO : err->kind;
+            if (req->level || err->kind != VD_ERR_REFUSED)
+                return -1;
+            *err = (struct vd_err)VD_ERR_INIT;
+        }
         if (vd_work_prepare(&out->work, &opts, err) < 0)
             return -1;
     }
@@ -384,9 +393,17 @@ static int apply_all(struct vd_answer *answer, const struct vd_request *req, str
             out->work.journal == first)
             return -1;
     }
-    for (size_t i = 0; i < answer->files.n; i++)
-        if (!req->undo_file || !answer->files.v[i].work.keeps_leaks)
-            vd_undofile_remove_stub(path_of(&answer->files.v[i]));
+    for (size_t i = 0; i < answer->files.n; i++) {
+        struct vd_outcome *out = &answer->files.v[i];
+
+        if (!out->work.journal)
+            continue;
+        /* Beside the image lies the newest undo file now, and its list has the older ones' leaks. */
+        if (!req->undo_file)
+            vd_undofile_remove_stub(path_of(out));
+        else if (vd_undofile_settle_stub(path_of(out), out->work.journal, err) < 0)
+            return -1;
+    }
     return 0;
 }
 

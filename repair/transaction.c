@@ -216,7 +216,6 @@ static int keep_evidence(struct vd_work *work, struct vd_journal *journal, struc
     if (vd_runs_add_all(&kept, &left->leaked) < 0 || vd_runs_add_all(&kept, &left->overcounted) < 0)
         rc = vd_fail_memory(err);
     vd_runs_settle(&kept);
-    work->keeps_leaks = kept.n;
     if (rc == 0 && kept.n)
         rc = vd_journal_keep_leaks(journal, &kept, work->after.cluster_size, err);
     vd_runs_done(&kept);

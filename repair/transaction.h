@@ -27,7 +27,6 @@ struct vd_work {
     struct vd_runs given_up;          /* by this one, in clusters */
     bool has_changes;
     bool has_evidence; /* what is leaked still is kept, for it may be somebody's data */
-    bool keeps_leaks;  /* and its journal lists it */
     struct vd_journal *journal;
     uint64_t writes, bytes_written;
     bool is_applied; /* the image is as `after` says; else it is as it was */

@@ -91,11 +91,11 @@ static int add_part(struct part_vec *parts, struct vd_journal *journal, const ch
                              state == VD_JOURNAL_COMMITTED ? VD_MATCH_NEW : VD_MATCH_EITHER, err);
 }
 
-static int add_member(struct part_vec *parts, const char *path, enum vd_journal_state state, bool read_only,
-                      struct vd_err *err)
+static int add_member(struct part_vec *parts, const char *path, const char *top, enum vd_journal_state state,
+                      bool read_only, struct vd_err *err)
 {
     vd_auto(vd_journal) journal = vd_journal_open(path, !read_only, err);
-    vd_auto_mem char *image = journal ? vd_undofile_image_of(journal) : NULL;
+    vd_auto_mem char *image = journal ? vd_undofile_member_image(journal, top) : NULL;
 
     if (!journal)
         return -1;
@@ -127,7 +127,7 @@ static int gather_parts(struct part_vec *parts, struct vd_journal *journal, cons
         path = vd_undofile_partner(parts->v[0].journal, key);
         if (!path)
             return 0;
-        if (add_member(parts, path, state, read_only, err) < 0)
+        if (add_member(parts, path, image, state, read_only, err) < 0)
             return -1;
     }
 }
@@ -156,6 +156,14 @@ static void remove_stubs(struct part_vec *parts)
         vd_undofile_remove_stub(parts->v[i].file->filename);
 }
 
+static int settle_stubs(struct part_vec *parts, struct vd_err *err)
+{
+    for (size_t i = 0; i < parts->n; i++)
+        if (vd_undofile_settle_stub(parts->v[i].file->filename, parts->v[i].journal, err) < 0)
+            return -1;
+    return 0;
+}
+
 static int tell_repair(struct vd_recovered *recovered, struct vd_journal *journal, struct vd_err *err)
 {
     recovered->undo_file = strdup(vd_journal_path(journal));
@@ -180,7 +188,9 @@ int vd_recover(const char *path, const char *undo_file, struct vd_recovered *rec
         rc = roll_all(&parts, state, err);
     if (rc == 0 && state == VD_JOURNAL_PREPARED)
         rc = tell_repair(recovered, parts.v[0].journal, err);
-    if (rc == 0)
+    if (rc == 0 && state == VD_JOURNAL_PREPARED)
+        rc = settle_stubs(&parts, err);
+    else if (rc == 0)
         remove_stubs(&parts);
     recovered->is_whole = rc == 0;
     free_parts(&parts);
@@ -194,7 +204,8 @@ int vd_look_through(struct BlockDriverState **file, const char *path, const char
     vd_auto(vd_journal) journal = vd_undofile_find(path, undo_file, VD_UNFINISHED, false, &state, err);
     vd_auto(BlockDriverState) overlay = NULL;
 
-    *is_unfinished = false;
+    /* What the stub of a repair that was begun says holds, also where its journal cannot be had. */
+    *is_unfinished = !journal && err->kind == VD_ERR_REFUSED;
     if (!journal)
         return err->kind ? -1 : 0;
     overlay = vd_overlay_new(*file, NULL, err);
@@ -237,6 +248,8 @@ static struct vd_journal *find_undo(const char *path, const char *undo_file, boo
     /* The argument may be the undo file itself. */
     if (undo_file || may_be_journal(path))
         journal = vd_journal_open(named, writable, &why);
+    if (journal && undo_file && vd_undofile_refuse_copy(journal, path, err) < 0)
+        return NULL;
     if (journal && vd_undofile_state(journal, state, err) == 0) {
         if (wanted & (1u << *state))
             return vd_take(&journal);

@@ -78,20 +78,19 @@ char *vd_undofile_stub(const char *path, struct vd_err *err)
     return name;
 }
 
-int vd_undofile_write_stub(const char *image, const char *journal, struct vd_err *err)
+/* Writes to the stub and brings it to stable storage. */
+static int put_stub(const char *image, int flags, const char *text, struct vd_err *err)
 {
     vd_auto_mem char *stub = vd_undofile_stub(image, err);
-    vd_auto_mem char *real = realpath(journal, NULL);
-    const char *path = real ? real : journal;
-    ssize_t len = (ssize_t)strlen(path);
+    ssize_t len = (ssize_t)strlen(text);
     int fd;
 
     if (!stub)
         return -1;
-    fd = open(stub, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+    fd = open(stub, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | flags, 0644);
     if (fd < 0)
         return vd_fail(err, VD_ERR_IO, errno, "%s: cannot name the undo file here", stub);
-    if (write(fd, path, (size_t)len) != len || fsync(fd) < 0) {
+    if (write(fd, text, (size_t)len) != len || fsync(fd) < 0) {
         int errnum = errno;
 
         close(fd);
@@ -99,6 +98,34 @@ int vd_undofile_write_stub(const char *image, const char *journal, struct vd_err
     }
     close(fd);
     return vd_journal_sync_folder(stub, err);
+}
+
+int vd_undofile_write_stub(const char *image, const char *journal, struct vd_err *err)
+{
+    vd_auto_mem char *real = realpath(journal, NULL);
+
+    return put_stub(image, O_CREAT | O_TRUNC, real ? real : journal, err);
+}
+
+static const char keeps_mark[] = "\nkeeps leaks\n";
+
+int vd_undofile_settle_stub(const char *image, struct vd_journal *journal, struct vd_err *err)
+{
+    vd_auto_mem char *stub = vd_undofile_stub(image, err);
+    struct vd_runs kept = {0};
+    uint64_t cluster_size;
+    int rc = 0;
+
+    if (!stub || !is_there(stub))
+        return stub ? 0 : -1;
+    if (vd_journal_kept_leaks(journal, &kept, &cluster_size, err) < 0)
+        rc = -1;
+    else if (kept.n)
+        rc = put_stub(image, O_APPEND, keeps_mark, err);
+    else
+        (void)unlink(stub);
+    vd_runs_done(&kept);
+    return rc;
 }
 
 void vd_undofile_remove_stub(const char *image)
@@ -109,19 +136,27 @@ void vd_undofile_remove_stub(const char *image)
         (void)unlink(stub);
 }
 
-/* What the stub names; NULL where there is none. */
-static char *read_stub(const char *image)
+/* What the stub names; NULL where there is none. *only_keeps: its repair is finished. */
+static char *read_stub(const char *image, bool *only_keeps)
 {
     vd_auto_mem char *stub = vd_undofile_stub(image, NULL);
-    char path[MOST_PATH];
+    char path[MOST_PATH], *end;
     ssize_t n;
     int fd = stub ? open(stub, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1;
 
+    *only_keeps = false;
     if (fd < 0)
         return NULL;
     n = read(fd, path, sizeof(path) - 1);
     close(fd);
-    return n > 0 ? strndup(path, (size_t)n) : NULL;
+    if (n <= 0)
+        return NULL;
+    path[n] = '\0';
+    end = strchr(path, '\n');
+    *only_keeps = end && strcmp(end, keeps_mark) == 0;
+    if (*only_keeps)
+        *end = '\0';
+    return strdup(path);
 }
 
 /* The main journal was never prepared, and swept; or people deleted it when all was long committed. */
@@ -175,6 +210,18 @@ char *vd_undofile_image_of(struct vd_journal *journal)
     return vd_take(&named);
 }
 
+char *vd_undofile_member_image(struct vd_journal *journal, const char *top)
+{
+    vd_auto_mem char *image = vd_undofile_image_of(journal);
+    const char *slash = strrchr(top, '/'), *base = image ? strrchr(image, '/') : NULL;
+    char *beside = NULL;
+
+    if (!base || is_there(image) ||
+        asprintf(&beside, "%.*s%s", slash ? (int)(slash + 1 - top) : 0, top, base + 1) < 0)
+        return vd_take(&image);
+    return beside;
+}
+
 int vd_undofile_state(struct vd_journal *journal, enum vd_journal_state *state, struct vd_err *err)
 {
     vd_auto_mem char *main_path = vd_undofile_partner(journal, "main");
@@ -213,6 +260,53 @@ static struct vd_journal *open_named(const char *image, const char *undo_file, u
     return open_if(undo_file, wanted, writable, state, err);
 }
 
+/* Is there another file than the image by the name that the journal gives its image? Then this one is a copy:
+ * what was done, or half done, to the other has nothing to say of it, nor the other way round. */
+static bool is_of_another(struct vd_journal *journal, const char *image)
+{
+    vd_auto_mem char *named = vd_journal_get(journal, "image");
+    struct stat ours, theirs;
+
+    return named && stat(named, &theirs) == 0 && stat(image, &ours) == 0 &&
+           (ours.st_dev != theirs.st_dev || ours.st_ino != theirs.st_ino);
+}
+
+int vd_undofile_refuse_copy(struct vd_journal *journal, const char *image, struct vd_err *err)
+{
+    vd_auto_mem char *named = vd_journal_get(journal, "image");
+
+    if (!is_of_another(journal, image))
+        return 0;
+    return vd_fail(err, VD_ERR_REFUSED, 0, "%s: the undo file %s belongs to %s, of which this is a copy",
+                   image, vd_journal_path(journal), named);
+}
+
+/* The journal that the stub names. An error where it cannot be had: then nothing is known of the image's
+ * repair. */
+static struct vd_journal *find_by_stub(const char *image, unsigned wanted, bool writable,
+                                       enum vd_journal_state *state, struct vd_err *err)
+{
+    bool only_keeps;
+    vd_auto_mem char *elsewhere = read_stub(image, &only_keeps);
+    vd_auto(vd_journal) journal = NULL;
+
+    /* The repair is whole: who asks for unfinished ones need not know more. */
+    if (!elsewhere || (only_keeps && !(wanted & (1u << VD_JOURNAL_COMMITTED))))
+        return NULL;
+    if (!is_there(elsewhere)) {
+        vd_fail(
+            err, VD_ERR_REFUSED, 0,
+            "%s: a repair's undo file %s is not there; bring it back, or delete %s.vdcheck-stub and with it "
+            "what can be taken back",
+            image, elsewhere, image);
+        return NULL;
+    }
+    journal = open_if(elsewhere, wanted, writable, state, err);
+    if (journal && vd_undofile_refuse_copy(journal, image, err) < 0)
+        return NULL;
+    return vd_take(&journal);
+}
+
 /* Beside the image, the newest first. */
 static struct vd_journal *find_beside(const char *image, unsigned wanted, bool writable,
                                       enum vd_journal_state *state, struct vd_err *err)
@@ -238,7 +332,6 @@ struct vd_journal *vd_undofile_find(const char *path, const char *undo_file, uns
                                     enum vd_journal_state *state, struct vd_err *err)
 {
     vd_auto_mem char *image = vd_undofile_image(path);
-    vd_auto_mem char *elsewhere = read_stub(path);
     struct vd_journal *found;
 
     *err = (struct vd_err)VD_ERR_INIT;
@@ -247,8 +340,8 @@ struct vd_journal *vd_undofile_find(const char *path, const char *undo_file, uns
         return NULL;
     }
     found = open_named(image, undo_file, wanted, writable, state, err);
-    if (!found && !err->kind && elsewhere && is_there(elsewhere))
-        found = open_if(elsewhere, wanted, writable, state, err);
+    if (!found && !err->kind)
+        found = find_by_stub(image, wanted, writable, state, err);
     return found || err->kind ? found : find_beside(image, wanted, writable, state, err);
 }
 
@@ -273,10 +366,17 @@ static int add_kept(const char *name, struct vd_runs *clusters, struct vd_err *e
 int vd_undofile_kept_leaks(const char *path, struct vd_runs *clusters, struct vd_err *err)
 {
     vd_auto_mem char *image = vd_undofile_image(path);
-    vd_auto_mem char *elsewhere = read_stub(path);
+    bool only_keeps;
+    vd_auto_mem char *elsewhere = read_stub(path, &only_keeps);
 
     if (!image)
         return vd_fail_memory(err);
+    if (elsewhere && !is_there(elsewhere))
+        return vd_fail(
+            err, VD_ERR_REFUSED, 0,
+            "%s: the undo file %s, which lists the leaks that its repair kept, is not there; bring it "
+            "back, or delete %s.vdcheck-stub and the list with it",
+            image, elsewhere, image);
     if (elsewhere && add_kept(elsewhere, clusters, err) < 0)
         return -1;
     for (unsigned i = count_files(image); i > 0; i--) {

@@ -27,11 +27,20 @@ char *vd_undofile_stub(const char *image, struct vd_err *err);
 int vd_undofile_write_stub(const char *image, const char *journal, struct vd_err *err);
 void vd_undofile_remove_stub(const char *image);
 
+/* After the repair: the stub goes, or stays where the journal lists clusters that the repair kept as
+ * evidence. 0 also where there is none. */
+int vd_undofile_settle_stub(const char *image, struct vd_journal *journal, struct vd_err *err);
+
+/* VD_ERR_REFUSED where the journal, found otherwise than beside the image, is that of another file that is
+ * there. */
+int vd_undofile_refuse_copy(struct vd_journal *journal, const char *image, struct vd_err *err);
+
 /*
  * The newest journal of the image in one of the wanted states (bits 1 << VD_JOURNAL_...), opened: undo_file
  * (NULL: none) where it is a journal of this very image, then the one that the stub names, then those beside
- * the image. NULL and no error (err->kind is VD_ERR_NONE) where there is none. The state is that of the
- * transaction: for a member of a chain it is read from the main journal.
+ * the image. NULL and no error (err->kind is VD_ERR_NONE) where there is none; VD_ERR_REFUSED where a stub
+ * names one that is not there, or another image's. The state is that of the transaction: for a member of a
+ * chain it is read from the main journal.
  */
 struct vd_journal *vd_undofile_find(const char *image, const char *undo_file, unsigned wanted, bool writable,
                                     enum vd_journal_state *state, struct vd_err *err);
@@ -49,6 +58,10 @@ char *vd_undofile_partner(struct vd_journal *journal, const char *key);
 /* The image of a journal, by the same rule: the one that it lies beside under its usual name, else the one
  * that it names. malloc'd; NULL: it names none. */
 char *vd_undofile_image_of(struct vd_journal *journal);
+
+/* The image of a member of the chain whose top is named; where the journal's own name for it leads nowhere,
+ * the file of that name beside the top (the folder was moved). malloc'd; NULL: none. */
+char *vd_undofile_member_image(struct vd_journal *journal, const char *top);
 
 /* The evidence that repairs not taken back have left; 0 also where there is none. */
 int vd_undofile_kept_leaks(const char *image, struct vd_runs *clusters, struct vd_err *err);

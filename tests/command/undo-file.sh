@@ -245,6 +245,61 @@ expect 4
 says out 'kept below level all'
 same images/p.qed after
 
+# ---- while the undo file that a stub names is away nothing is written, and a check says what it knows
+mkdir far
+shared clean.qed images/r.qed
+cp images/r.qed before
+vd --repair --undo-file=far/r --fault=write:cut=1 images/r.qed
+mv far away
+cp images/r.qed half
+vd images/r.qed
+expect 4
+says out 'image.repair-unfinished'
+for words in --repair --repair=all undo 'io -c flush'; do
+    # shellcheck disable=SC2086 # words
+    vd $words images/r.qed
+    [ $((status & 8)) -eq 8 ] || fail "status $status, and the undo file is away"
+    cat "$told/err" >>"$told/out"
+    says out 'far/r is not there'
+    same images/r.qed half
+done
+mv away far
+# what was begun is finished, and what it kept is kept
+vd --repair images/r.qed
+expect 4
+cp images/r.qed after
+vd --repair images/r.qed
+expect 4
+says out 'kept below level all'
+same images/r.qed after
+mv far away
+vd images/r.qed
+expect 4
+lacks out 'image.repair-unfinished'
+vd --repair images/r.qed
+[ $((status & 8)) -eq 8 ] || fail "status $status, and the list of what was kept is away"
+same images/r.qed after
+mv away far
+
+# ---- an undo file elsewhere belongs to one image: a copy has no say over it, nor it over a copy; a moved image has
+mkdir copies
+cp images/r.qed images/r.qed.vdcheck-stub copies
+for words in undo --repair; do
+    vd $words copies/r.qed
+    [ $((status & 8)) -eq 8 ] || [ "$words" = --repair ] || fail "status $status of $words on a copy"
+    same copies/r.qed after
+done
+vd undo --undo-file=far/r copies/r.qed
+expect 8
+says err 'of which this is a copy'
+same copies/r.qed after
+rm -r copies
+mkdir copies
+mv images/r.qed* copies
+vd undo copies/r.qed
+expect 0
+same copies/r.qed before
+
 # ---- a folder that cannot be written: refused before the first write, and --undo-file helps
 if can_be_nobody; then
     mkdir shut

@@ -207,13 +207,15 @@ START_TEST(a_stub_names_a_journal_elsewhere)
 }
 END_TEST
 
-START_TEST(a_stub_whose_journal_is_gone_names_nothing)
+/* A repair may be half done, and nobody can tell. */
+START_TEST(a_stub_whose_journal_is_gone_is_an_error)
 {
     struct vd_err err = VD_ERR_INIT;
     enum vd_journal_state state;
 
     must(vd_undofile_write_stub("a.qed", "elsewhere/undo", &err), &err);
-    ck_assert_str_eq(find("a.qed", ALL_STATES, &state), "");
+    ck_assert_ptr_null(vd_undofile_find("a.qed", NULL, ALL_STATES, false, &state, &err));
+    ck_assert_int_eq(err.kind, VD_ERR_REFUSED);
     vd_unit_write_file("a.qed.vdcheck-stub", "", 0);
     ck_assert_str_eq(find("a.qed", ALL_STATES, &state), "");
 }
@@ -331,6 +333,6 @@ UNIT_TESTS("undofile", names_count_up_beside_the_image, a_dangling_link_is_a_nam
            a_file_of_that_name_that_is_no_journal_is_an_error, a_member_has_the_state_of_the_main_journal,
            a_member_whose_main_journal_was_never_prepared_is_empty,
            a_committed_member_whose_main_journal_is_gone_is_committed, a_stub_names_a_journal_elsewhere,
-           a_stub_whose_journal_is_gone_names_nothing, a_stub_is_no_way_to_write_or_hang_elsewhere,
+           a_stub_whose_journal_is_gone_is_an_error, a_stub_is_no_way_to_write_or_hang_elsewhere,
            kept_leaks_are_those_of_all_repairs_that_stand, evidence_that_cannot_be_read_is_an_error,
            sweeping_takes_only_what_was_never_prepared, sweeping_leaves_what_it_cannot_read)
