@@ -285,21 +285,25 @@ static void say_refusal(FILE *f, const struct vd_image_report *r)
                 vd_text_escape(story, sizeof(story), r->err->story, strlen(r->err->story)));
 }
 
-/* An undo file beside the image is found by the image's name; one that lies elsewhere is named itself. */
+/* An undo file beside the image is found by the image's name; one that lies elsewhere is named itself. path
+ * is the image's name as a word of the shell. */
 static void say_way_back(FILE *f, const struct vd_image_report *r, const char *path, const char *file)
 {
     size_t len = strlen(r->path);
-    char undo[4096];
+    char undo[4096], word[VD_TEXT_SHELL_MAX];
 
     vd_text_escape(undo, sizeof(undo), file, strlen(file));
     if (strncmp(file, r->path, len) == 0 && strncmp(file + len, ".vdcheck-undo", 13) == 0)
         fprintf(f, "  taken back with: vdcheck undo %s   (undo file: %s)\n", path, undo);
     else
-        fprintf(f, "  taken back with: vdcheck undo %s\n", undo);
+        fprintf(f, "  taken back with: vdcheck undo %s\n", vd_text_shell(word, sizeof(word), file));
 }
 
-static void say_next(FILE *f, const struct vd_image_report *r, const char *path)
+/* What is printed here is pasted into a shell. */
+static void say_next(FILE *f, const struct vd_image_report *r)
 {
+    char word[VD_TEXT_SHELL_MAX];
+    const char *path = vd_text_shell(word, sizeof(word), r->path);
     struct todo todo = todo_of(r);
     bool is_device = r->out->work.before.keeps_length;
     const char *level = r->level == VD_LEVEL_ALL ? "=all" : r->level == VD_LEVEL_LEAKS ? "=leaks" : "";
@@ -351,7 +355,7 @@ static void image(FILE *f, void *state, const struct vd_image_report *r)
     for (size_t i = 0; i < ledger->groups.n; i++)
         say_group(f, r, ledger->groups.v[i]);
     if (ledger->groups.n)
-        say_next(f, r, path);
+        say_next(f, r);
 }
 
 static void end(FILE *f, void *state)

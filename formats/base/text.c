@@ -154,3 +154,56 @@ const char *vd_text_copy(char *dst, size_t room, const char *src, size_t len)
     dst[at] = '\0';
     return dst;
 }
+
+enum quoting { PLAIN, QUOTED, CODED }; /* as it is, in '...', in $'...' */
+
+static enum quoting quoting_of(const char *name, size_t len)
+{
+    static const char safe[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+,:@%=-";
+    enum quoting need = len && strspn(name, safe) == len ? PLAIN : QUOTED;
+
+    for (size_t i = 0; i < len;) {
+        const unsigned char *p = (const unsigned char *)name + i;
+        size_t n = vd_text_utf8_len(p, len - i);
+
+        if (!n || (*p != '\\' && !is_printable(p, n)))
+            return CODED;
+        i += n;
+    }
+    return need;
+}
+
+/* One byte of a name; returns how many bytes it takes. */
+static size_t quote_byte(char word[8], enum quoting quoting, unsigned char byte)
+{
+    bool is_odd = byte < 0x20 || byte >= 0x7f;
+
+    if (quoting == QUOTED && byte == '\'')
+        return (size_t)snprintf(word, 8, "'\\''");
+    if (quoting == CODED && is_odd)
+        return (size_t)snprintf(word, 8, "\\x%02x", byte);
+    if (quoting == CODED && (byte == '\'' || byte == '\\'))
+        return (size_t)snprintf(word, 8, "\\%c", byte);
+    word[0] = (char)byte;
+    return 1;
+}
+
+const char *vd_text_shell(char *dst, size_t room, const char *name)
+{
+    static const char *const opening[] = {"", "'", "$'"};
+    size_t len = strlen(name), at;
+    enum quoting quoting = quoting_of(name, len);
+
+    at = (size_t)snprintf(dst, room, "%s%s", opening[quoting], name[0] == '-' ? "./" : "");
+    for (size_t i = 0; i < len; i++) {
+        char word[8];
+        size_t n = quote_byte(word, quoting, (unsigned char)name[i]);
+
+        if (at + n + 2 > room)
+            break;
+        memcpy(dst + at, word, n);
+        at += n;
+    }
+    snprintf(dst + at, room - at, "%s", quoting == PLAIN ? "" : "'");
+    return dst;
+}

@@ -29,6 +29,12 @@ size_t vd_text_utf8_len(const unsigned char *p, size_t left);
  * report/ escapes all that it prints, once. NUL, which a text cannot hold, stands as U+2400. Returns dst. */
 const char *vd_text_copy(char *dst, size_t room, const char *src, size_t len);
 
+enum { VD_TEXT_SHELL_MAX = 4 * 4096 + 8 }; /* bytes: room for any path as a word of the shell */
+
+/* Writes a file name to dst as one word that bash takes for that very name, and that a terminal can show; a
+ * name that begins with a dash gets "./" before it. Where room is short it ends early. Returns dst. */
+const char *vd_text_shell(char *dst, size_t room, const char *name);
+
 /* Copies len bytes to dst (room bytes, always terminated) with control bytes, DEL, and what is not UTF-8 as
  * \xNN, and a backslash doubled: what is printed to a terminal cannot command it. Returns dst. */
 const char *vd_text_escape(char *dst, size_t room, const char *src, size_t len);

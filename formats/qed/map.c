@@ -79,7 +79,7 @@ static uint64_t extent_of(const struct qed *qed, uint64_t guest, uint64_t entry,
             break;
         len += g->cluster_size;
     }
-    if (entry > QED_ZERO_CLUSTER)
+    if (entry > QED_ZERO_CLUSTER && qed_l2_entry_kind(g, entry) == QED_ENTRY_PARTIAL)
         len = vd_min(len, g->file_size - entry - in);
     return vd_min(bytes, len);
 }

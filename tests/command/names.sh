@@ -125,6 +125,28 @@ sed -i 's/a\.qed/a\x1bqed/' overlay.qcow2
 vd overlay.qcow2
 says out "found 'a\\x1bqed' cannot be found"
 
+# what is printed to be pasted is one word of the shell, whatever the name
+for name in plain.qed 'my disk.qed' "it's \$(touch PWNED);touch PWNED.qed" $'new\nline\\.qed' $'\xe9\xc3\xa4.qed' '~x*.qed'; do
+    leaking a.qed "$name"
+    cp "$name" before
+    vd "$name"
+    words=$(sed -n 's/^  next: vdcheck \(--repair --dry-run .*\)   shows.*/\1/p' "$told/out")
+    run bash -c "\"\$VDCHECK\" $words"
+    [[ -n $words && $status -eq 4 ]] || fail "what is to be pasted does not work: $words"
+    same "$name" before
+    vd --repair "$name"
+    words=$(sed -n 's/^  taken back with: vdcheck \(undo .*\)   (undo file.*/\1/p' "$told/out")
+    run bash -c "\"\$VDCHECK\" $words"
+    [[ -n $words && $status -eq 0 ]] || fail "what is to be pasted does not work: $words"
+    same "$name" before
+    vd --repair --undo-file="u $name" "$name"
+    words=$(sed -n 's/^  taken back with: vdcheck \(undo .*\)$/\1/p' "$told/out")
+    run bash -c "\"\$VDCHECK\" $words"
+    [[ -n $words && $status -eq 0 ]] || fail "what is to be pasted does not work: $words"
+    same "$name" before
+done
+[ ! -e PWNED ] || fail "a name was run as a command"
+
 # the longest names, and none at all
 long=$(printf 'n%.0s' $(seq 1 234))
 cp a.qed "$long"

@@ -212,6 +212,18 @@ vd io -f raw -r -q -c 'read -P 1 0 64k' -c 'read -P 2 64M 64k' out.raw
 expect 0
 rm out.raw*
 
+# so is a data cluster
+"$VDCHECK" create -f qed cut.qed 64M
+"$VDCHECK" io -q -c 'write -P 3 0 64k' -c 'write -P 4 64k 64k' cut.qed
+truncate -s -1k cut.qed
+vd salvage cut.qed out.raw
+expect 4
+says out '1 KiB lost'
+says out 'lost: 1 KiB at 0x1fc00: '
+vd io -f raw -r -q -c 'read -P 3 0 64k' -c 'read -P 4 64k 63k' -c 'read -P 0 127k 1k' out.raw
+expect 0
+rm out.raw*
+
 # ---- raw to raw, and an image without a byte
 vd salvage -f raw a.qed out.raw
 expect 0

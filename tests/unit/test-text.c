@@ -226,8 +226,35 @@ START_TEST(a_copied_name_is_whole_characters_and_has_no_nul)
 }
 END_TEST
 
+START_TEST(a_name_becomes_one_word_of_the_shell)
+{
+    static const char *const pairs[][2] = {
+        {"/var/lib/a-1.qed", "/var/lib/a-1.qed"  },
+        {"my disk.qed",      "'my disk.qed'"     },
+        {"it's",             "'it'\\''s'"        },
+        {"$(x);`y`&\\",      "'$(x);`y`&\\'"     },
+        {"-x",               "./-x"              },
+        {"- x",              "'./- x'"           },
+        {"",                 "''"                },
+        {"\xc3\xa4",         "'\xc3\xa4'"        },
+        {"a\nb'\\",          "$'a\\x0ab\\'\\\\'" },
+        {"\xe9\xc3\xa4",     "$'\\xe9\\xc3\\xa4'"},
+        {"~a",               "'~a'"              },
+    };
+    char buf[64];
+
+    for (size_t i = 0; i < sizeof(pairs) / sizeof(*pairs); i++)
+        ck_assert_str_eq(vd_text_shell(buf, sizeof(buf), pairs[i][0]), pairs[i][1]);
+    for (size_t room = 8; room <= sizeof(buf); room++) {
+        memset(buf, '#', sizeof(buf));
+        vd_text_shell(buf, room, "a'b\nc'd'e");
+        ck_assert_uint_lt(strlen(buf), room);
+    }
+}
+END_TEST
+
 UNIT_TESTS("text", sizes_are_exact_where_round_and_have_one_decimal_where_not, words_for_sizes_are_read,
            what_is_no_size_is_refused_and_changes_nothing, well_formed_characters_have_their_length,
            malformed_characters_have_none, plain_text_has_no_control_bytes,
            what_could_command_a_terminal_is_escaped, an_escaped_text_never_passes_its_room,
-           a_copied_name_is_whole_characters_and_has_no_nul)
+           a_copied_name_is_whole_characters_and_has_no_nul, a_name_becomes_one_word_of_the_shell)
