@@ -41,7 +41,7 @@ static bool entries_fit(struct search *s, struct qed_orphan *orphan, uint64_t fi
         default:
             return false;
         }
-        orphan->used++;
+        orphan->first = orphan->used++ ? orphan->first : first + i;
         orphan->last = first + i;
     }
     return true;
@@ -97,6 +97,30 @@ static uint64_t hole_clusters(struct search *s, uint64_t c, uint64_t end)
     return status >= 0 && (status & BDRV_BLOCK_ZERO) ? (uint64_t)pnum >> bits : 0;
 }
 
+/* Zeroes before a table's first entry fit as its beginning as well as its own do, and those behind it as its
+ * end. A table that begins with an entry is the likelier one, then one that names more. */
+static bool is_likelier(const struct search *s, const struct qed_orphan *a, const struct qed_orphan *b)
+{
+    uint64_t cluster = s->g->cluster_size / 8;
+
+    if ((a->first < cluster) != (b->first < cluster))
+        return a->first < cluster;
+    return a->targets > b->targets;
+}
+
+/* Of tables that overlap the likeliest is kept. */
+static int add_orphan(const struct search *s, struct qed_orphan_vec *orphans, struct qed_orphan orphan)
+{
+    struct qed_orphan *before = orphans->n ? &orphans->v[orphans->n - 1] : NULL;
+
+    if (!before || orphan.off - before->off >= s->g->table_bytes)
+        return push(orphans, orphan);
+    if (is_likelier(s, &orphan, before))
+        *before = orphan;
+    before->has_rival = true;
+    return 0;
+}
+
 static int search_run(struct search *s, struct vd_check *ck, struct vd_run run,
                       struct qed_orphan_vec *orphans, struct vd_err *err)
 {
@@ -107,8 +131,9 @@ static int search_run(struct search *s, struct vd_check *ck, struct vd_run run,
         struct qed_orphan orphan;
         int is_orphan;
 
-        if (hole) {
-            c += hole;
+        /* A table may begin with zeroes that are a hole. */
+        if (hole >= need) {
+            c += hole - (need - 1);
             continue;
         }
         if (s->bytes_read > MOST_BYTES_READ) {
@@ -122,9 +147,9 @@ static int search_run(struct search *s, struct vd_check *ck, struct vd_run run,
         is_orphan = try_table(s, c << s->g->cluster_bits, &orphan, err);
         if (is_orphan < 0)
             return -1;
-        if (is_orphan && push(orphans, orphan) < 0)
+        if (is_orphan && add_orphan(s, orphans, orphan) < 0)
             return vd_fail_memory(err);
-        c += is_orphan ? need : 1;
+        c++;
     }
     return 0;
 }

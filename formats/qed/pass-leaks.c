@@ -35,6 +35,12 @@ static struct qed_compaction plan_for(const struct leaks *l, struct vd_runs *lea
     return qed_plan_compaction(leaks, metadata_end(l), l->g->file_end >> l->g->cluster_bits);
 }
 
+/* Is every cluster that nobody names part of this orphan? */
+static bool explains_all(const struct leaks *l, const struct qed_orphan *orphan)
+{
+    return vd_runs_total(&l->s->free_clusters) == (l->g->table_bytes >> l->g->cluster_bits) + orphan->targets;
+}
+
 /* The one empty L1 slot of the disk that could take the orphan, or -1 in *slot. */
 static int only_empty_slot(struct leaks *l, const struct qed_orphan *orphan, int64_t *slot,
                            struct vd_err *err)
@@ -60,7 +66,8 @@ static int only_empty_slot(struct leaks *l, const struct qed_orphan *orphan, int
                 empty++;
             }
     }
-    if (empty != 1 || l->s->orphans.n != 1 || !l->s->orphans.are_distinct || l->s->walk.bad_slots_n)
+    if (empty != 1 || l->s->orphans.n != 1 || !l->s->orphans.are_distinct || l->s->walk.bad_slots_n ||
+        (orphan->has_rival && !explains_all(l, orphan)))
         *slot = -1;
     return 0;
 }

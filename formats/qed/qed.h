@@ -181,10 +181,12 @@ const struct qed_table *qed_walk_find(const struct qed_walk *walk, uint64_t off)
 
 struct qed_orphan {
     uint64_t off;
-    uint64_t used;    /* entries that are not 0 */
-    uint64_t targets; /* data clusters, all unreferenced */
-    uint64_t last;    /* index of the last entry that is not 0 */
-    bool is_proven;   /* a judge found the one slot that it belongs to */
+    uint64_t used;        /* entries that are not 0 */
+    uint64_t targets;     /* data clusters, all unreferenced */
+    uint64_t first, last; /* indexes of the first and the last entry that is not 0 */
+    bool has_rival; /* another table fits that begins in the midst of this one, or this one in the midst of it
+                     */
+    bool is_proven; /* a judge found the one slot that it belongs to */
 };
 
 struct qed_orphan_vec {
