@@ -290,20 +290,9 @@ int qed_co_truncate(struct BlockDriverState *bs, int64_t size, struct vd_err *er
 {
     struct qed *qed = bs->opaque;
     struct qed_header h = qed->header;
-    int64_t below = bs->backing ? bdrv_getlength(bs->backing, err) : 0;
 
-    if (below < 0)
-        return -1;
     if (size < bs->total_bytes)
         return vd_fail(err, VD_ERR_UNSUPPORTED, ENOTSUP, "%s: a QED image cannot shrink", bs->filename);
-    if (size > bs->total_bytes && bs->backing_file && !bs->backing)
-        return vd_fail(err, VD_ERR_UNSUPPORTED, 0,
-                       "%s: the disk cannot grow while its backing file is not open", bs->filename);
-    /* What is new is to read as zeroes, and is not written; QEMU refuses it as well. */
-    if (size > bs->total_bytes && below > bs->total_bytes)
-        return vd_fail(err, VD_ERR_UNSUPPORTED, ENOTSUP,
-                       "%s: the disk cannot grow into its backing file, which is longer (%" PRId64 " bytes)",
-                       bs->filename, below);
     if (may_write(bs, 0, 0, err) < 0)
         return -1;
     h.image_size = vd_align_up_sat((uint64_t)size, QED_SECTOR);
