@@ -65,8 +65,13 @@ struct BlockDriverState *vd_live_open(const char *path, const struct vd_open_opt
     bool is_unfinished;
 
     *answer = (struct vd_live_answer){0};
-    if (ask_unfinished(path, undo_file, &is_unfinished, err) < 0 ||
-        ask_dirty(path, opts, &answer->was_dirty, err) < 0)
+    if (ask_unfinished(path, undo_file, &is_unfinished, err) < 0) {
+        if (opts->flags & BDRV_O_RDWR)
+            return NULL;
+        is_unfinished = true; /* reading hurts nothing */
+        *err = (struct vd_err)VD_ERR_INIT;
+    }
+    if (ask_dirty(path, opts, &answer->was_dirty, err) < 0)
         return NULL;
     answer->was_dirty |= is_unfinished;
     if (answer->was_dirty && (opts->flags & BDRV_O_RDWR)) {

@@ -287,7 +287,7 @@ int vd_salvage(const char *path, const char *output, const struct BlockDriver *d
      * is. */
     if (vd_look_through(&file, path, NULL, &is_unfinished, &why) < 0)
         why = (struct vd_err)VD_ERR_INIT;
-    through = is_unfinished ? file : NULL;
+    through = file != opened ? file : NULL;
     from_drv = vd_choose_driver(file, opts->format, &score, err);
     if (!from_drv)
         return -1;

@@ -44,8 +44,8 @@ int vd_recover(const char *path, const char *undo_file, struct vd_recovered *rec
 
 /*
  * Looks at the image as it will be when its interrupted repair is finished: *file becomes an overlay over it
- * then, which the caller is to drop, and *is_unfinished is set. 0 also where there is no such repair.
- * undo_file as above.
+ * then, which the caller is to drop, and *is_unfinished is set. 0 also where there is no such repair. -1 with
+ * *is_unfinished set: there is one, and its undo file cannot be had; *file is as it was. undo_file as above.
  */
 int vd_look_through(struct BlockDriverState **file, const char *path, const char *undo_file,
                     bool *is_unfinished, struct vd_err *err);

@@ -290,10 +290,12 @@ static struct vd_journal *find_by_stub(const char *image, unsigned wanted, bool 
     vd_auto_mem char *elsewhere = read_stub(image, &only_keeps);
     vd_auto(vd_journal) journal = NULL;
 
-    /* The repair is whole: who asks for unfinished ones need not know more. */
-    if (!elsewhere || (only_keeps && !(wanted & (1u << VD_JOURNAL_COMMITTED))))
+    if (!elsewhere)
         return NULL;
     if (!is_there(elsewhere)) {
+        /* The repair was whole when the stub was left: who asks for unfinished ones need not know more. */
+        if (only_keeps && !(wanted & (1u << VD_JOURNAL_COMMITTED)))
+            return NULL;
         vd_fail(
             err, VD_ERR_REFUSED, 0,
             "%s: a repair's undo file %s is not there; bring it back, or delete %s.vdcheck-stub and with it "

@@ -264,6 +264,13 @@ for words in --repair --repair=all undo 'io -c flush'; do
     same images/r.qed half
 done
 mv away far
+mv far away
+vd io -r -q -c 'read -P 1 0 64k' images/r.qed      # reading hurts nothing
+expect 0
+vd salvage images/r.qed r.raw
+expect 4
+same images/r.qed half
+mv away far
 # what was begun is finished, and what it kept is kept
 vd --repair images/r.qed
 expect 4
@@ -272,6 +279,13 @@ vd --repair images/r.qed
 expect 4
 says out 'kept below level all'
 same images/r.qed after
+# an undo that is cut off is found by the same stub
+if has_command sqlite3; then
+    sqlite3 far/r "UPDATE meta SET value = 'undoing' WHERE key = 'state'"
+    vd images/r.qed
+    says out 'image.repair-unfinished'
+    sqlite3 far/r "UPDATE meta SET value = 'committed' WHERE key = 'state'"
+fi
 mv far away
 vd images/r.qed
 expect 4
