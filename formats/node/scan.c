@@ -10,6 +10,7 @@ enum {
     NARROW = 4096, /* a piece that cannot be read is read again in pieces of this size: one bad sector costs
                       no more */
     FEW = 16,      /* tables */
+    SMALL_PIECE = 64 * 1024, /* of few tables: the pages of a large buffer cost more than they save */
 };
 
 struct scan {
@@ -20,6 +21,7 @@ struct scan {
     uint64_t ahead_bytes; /* asked for and not yet read */
     bool looks_for_holes;
     uint8_t *buf;
+    uint64_t piece; /* how much fits buf, in bytes */
     vd_scan_fn *fn;
     void *opaque;
 };
@@ -135,7 +137,7 @@ static int scan_in_pieces(struct scan *s, const struct vd_scan_table *table, str
                           struct vd_err *err)
 {
     for (uint64_t at = 0; at < table->span.len;) {
-        uint32_t len = (uint32_t)vd_min(VD_SCAN_PIECE, table->span.len - at);
+        uint32_t len = (uint32_t)vd_min(s->piece, table->span.len - at);
         int64_t hole = 0, off = (int64_t)(table->span.off + at);
 
         if (vd_budget_go_on(budget, err) < 0)
@@ -163,7 +165,7 @@ static size_t neighbours(const struct scan *s, size_t i, uint64_t *len)
 
     *len = 0;
     while (k < s->n && s->tables[k].span.off == s->tables[i].span.off + *len &&
-           s->tables[k].span.len <= VD_SCAN_PIECE - *len)
+           s->tables[k].span.len <= s->piece - *len)
         *len += s->tables[k++].span.len;
     return k - i;
 }
@@ -193,8 +195,10 @@ static int scan_joined(struct scan *s, size_t i, size_t count, uint64_t len, str
 int vd_scan(struct BlockDriverState *bs, const struct vd_scan_table *tables, size_t n,
             struct vd_budget *budget, vd_scan_fn *fn, void *opaque, struct vd_err *err)
 {
-    vd_auto_mem uint8_t *buf = n ? malloc(VD_SCAN_PIECE) : NULL;
-    struct scan s = {.bs = bs, .tables = tables, .n = n, .buf = buf, .fn = fn, .opaque = opaque};
+    uint64_t piece = n <= FEW ? SMALL_PIECE : VD_SCAN_PIECE;
+    vd_auto_mem uint8_t *buf = n ? malloc(piece) : NULL;
+    struct scan s = {
+        .bs = bs, .tables = tables, .n = n, .buf = buf, .piece = piece, .fn = fn, .opaque = opaque};
 
     if (n && !buf)
         return vd_fail_memory(err);
