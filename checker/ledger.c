@@ -131,9 +131,16 @@ static int remember(struct vd_ledger *ledger, struct vd_group *group, const stru
     return 0;
 }
 
-static int push_place(struct vd_ledger *ledger, struct vd_group *group, struct vd_place place)
+static bool keeps_more_places(const struct vd_ledger *ledger, const struct vd_group *group)
 {
-    return group->places.n < ledger->places_kept ? vd_place_vec_push(&group->places, place) : 0;
+    return group->places.n < ledger->places_kept;
+}
+
+/* Of a million findings most are only counted: their places are not even made. */
+static int push_place(struct vd_ledger *ledger, struct vd_group *group, const struct vd_found_args *args,
+                      const struct vd_check *ck)
+{
+    return keeps_more_places(ledger, group) ? vd_place_vec_push(&group->places, place_of(args, ck)) : 0;
 }
 
 /* A place for each stretch of the clusters; the guest's range goes with the one that the finding names. */
@@ -146,7 +153,7 @@ static int push_stretches(struct vd_ledger *ledger, struct vd_group *group, cons
     while (named < args->clusters->n &&
            args->clusters->v[named].first + args->clusters->v[named].count <= cluster)
         named++;
-    for (size_t i = 0; i <= args->clusters->n; i++) {
+    for (size_t i = 0; i <= args->clusters->n && keeps_more_places(ledger, group); i++) {
         size_t k = i ? i - 1 : named;
         struct vd_place place = place_of(args, ck);
 
@@ -159,7 +166,7 @@ static int push_stretches(struct vd_ledger *ledger, struct vd_group *group, cons
             place.guest = VD_NOWHERE;
             place.guest_bytes = 0;
         }
-        if (push_place(ledger, group, place) < 0)
+        if (vd_place_vec_push(&group->places, place) < 0)
             return -1;
     }
     return 0;
@@ -178,7 +185,7 @@ struct vd_group *vd_ledger_enter(struct vd_ledger *ledger, const struct vd_findi
         if (args->note)
             group->note = args->note;
         kept = (args->clusters && ck->cluster_size ? push_stretches(ledger, group, args, ck)
-                                                   : push_place(ledger, group, place_of(args, ck))) == 0;
+                                                   : push_place(ledger, group, args, ck)) == 0;
         if (ledger->keeps_keys && remember(ledger, group, args, ck) < 0)
             kept = false;
     }
