@@ -261,45 +261,73 @@ static int zero_piece(struct BlockDriverState *bs, uint64_t guest, uint64_t byte
     return link_clusters(bs, guest, 1, QED_ZERO_CLUSTER, 0, table_off, index, err);
 }
 
-int qed_co_pwrite_zeroes(struct BlockDriverState *bs, int64_t offset, int64_t bytes, enum vd_stage stage,
-                         struct vd_err *err)
+/* Also behind the end of the disk, where the disk is about to grow. */
+static int zero_range(struct BlockDriverState *bs, uint64_t guest, uint64_t bytes, struct vd_err *err)
 {
     struct qed *qed = bs->opaque;
-    vd_auto_mem uint8_t *zeroes = NULL;
+    vd_auto_mem uint8_t *zeroes = calloc(1, qed->g.cluster_size);
 
-    (void)stage;
-    if (may_write(bs, offset, bytes, err) < 0)
-        return -1;
-    zeroes = calloc(1, qed->g.cluster_size);
     if (!zeroes)
         return vd_fail_memory(err);
     if (prepare_header(bs, false, err) < 0)
         return freeze(bs);
-    while (bytes > 0) {
+    while (bytes) {
         uint64_t done = 0;
 
-        if (zero_piece(bs, (uint64_t)offset, (uint64_t)bytes, zeroes, &done, err) < 0)
+        if (zero_piece(bs, guest, bytes, zeroes, &done, err) < 0)
             return freeze(bs);
-        offset += (int64_t)done;
-        bytes -= (int64_t)done;
+        guest += done;
+        bytes -= done;
     }
     return 0;
+}
+
+int qed_co_pwrite_zeroes(struct BlockDriverState *bs, int64_t offset, int64_t bytes, enum vd_stage stage,
+                         struct vd_err *err)
+{
+    (void)stage;
+    if (may_write(bs, offset, bytes, err) < 0)
+        return -1;
+    return zero_range(bs, (uint64_t)offset, (uint64_t)bytes, err);
+}
+
+/* A backing file that is longer than the disk would show through where the disk grows. It is hidden first: a
+ * power cut before the header says the new size leaves zero clusters that no guest reads. */
+static int hide_backing(struct BlockDriverState *bs, uint64_t size, struct vd_err *err)
+{
+    uint64_t old = (uint64_t)bs->total_bytes;
+    int64_t below;
+
+    if (!bs->backing_file || size <= old)
+        return 0;
+    if (!bs->backing)
+        return vd_fail(err, VD_ERR_UNSUPPORTED, ENOTSUP,
+                       "%s: the disk cannot grow while its backing file is not open", bs->filename);
+    below = bdrv_getlength(bs->backing, err);
+    if (below < 0)
+        return -1;
+    size = vd_min(size, (uint64_t)below);
+    return size > old && (zero_range(bs, old, size - old, err) < 0 || bdrv_flush(bs->file, err) < 0) ? -1 : 0;
 }
 
 int qed_co_truncate(struct BlockDriverState *bs, int64_t size, struct vd_err *err)
 {
     struct qed *qed = bs->opaque;
-    struct qed_header h = qed->header;
+    uint64_t image_size = vd_align_up_sat((uint64_t)size, QED_SECTOR);
+    struct qed_header h;
 
     if (size < bs->total_bytes)
         return vd_fail(err, VD_ERR_UNSUPPORTED, ENOTSUP, "%s: a QED image cannot shrink", bs->filename);
     if (may_write(bs, 0, 0, err) < 0)
         return -1;
-    h.image_size = vd_align_up_sat((uint64_t)size, QED_SECTOR);
-    if (h.image_size > qed->g.size_limit)
+    if (image_size > qed->g.size_limit)
         return vd_fail(err, VD_ERR_UNSUPPORTED, EFBIG,
                        "%s: the tables of this image map at most %" PRIu64 " bytes", bs->filename,
                        qed->g.size_limit);
+    if (hide_backing(bs, image_size, err) < 0)
+        return -1;
+    h = qed->header;
+    h.image_size = image_size;
     if (qed_write_header(bs, &h, VD_STAGE_ROOT, err) < 0 || bdrv_flush(bs->file, err) < 0)
         return freeze(bs);
     return 0;

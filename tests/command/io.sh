@@ -74,6 +74,24 @@ expect 0
 vd a.qed
 expect 0
 
+# ---- a longer base does not show through where the disk grows
+vd create -f qed -o cluster_size=64k base.qed 1M
+vd io -q -c 'write -P 0x5a 0 1M' base.qed
+vd create -f qed -o cluster_size=64k -b base.qed -F qed over.qed 100k
+vd io -q -c 'truncate 777k' -c 'write -P 3 300k 1k' over.qed
+expect 0
+vd io -q -r -c 'read -P 0x5a 0 100k' -c 'read -P 0 100k 200k' -c 'read -P 3 300k 1k' -c 'read -P 0 301k 476k' over.qed
+expect 0
+vd io -q -c 'truncate 2M' over.qed
+vd io -q -r -c 'read -P 0 777k 1271k' over.qed
+expect 0
+vd over.qed
+expect 0
+mv base.qed gone.qed
+vd io -c 'truncate 3M' over.qed
+expect 8
+mv gone.qed base.qed
+
 # ---- a reader writes nothing
 cp a.qed before
 touch -d '2001-02-03' a.qed
