@@ -230,11 +230,6 @@ static int refuse_unsafe(const struct vd_answer *answer, const struct vd_request
 
 /* ---- commit */
 
-static bool may_not_write(int errnum)
-{
-    return errnum == EACCES || errnum == EPERM || errnum == EROFS;
-}
-
 static int open_journal(struct vd_outcome *out, const struct vd_request *req, size_t i, struct vd_err *err)
 {
     const struct stat *like =
@@ -251,7 +246,7 @@ static int open_journal(struct vd_outcome *out, const struct vd_request *req, si
         return vd_fail_memory(err);
     out->work.journal = vd_journal_create(out->undo_file, like, err);
     if (!out->work.journal) {
-        if (!req->undo_file && may_not_write(err->errnum))
+        if (!req->undo_file && vd_undofile_may_not_write(err->errnum))
             vd_fail(err, VD_ERR_IO, err->errnum,
                     "%s: cannot create the undo file here, --undo-file=FILE puts it elsewhere",
                     out->undo_file);
@@ -281,18 +276,6 @@ static bool takes_part(const struct vd_answer *answer, size_t i)
 {
     /* The first holds the state of all, even where nothing of it changes. */
     return i == 0 || answer->files.v[i].work.has_changes;
-}
-
-/* In a folder that cannot be written there is no stub, as for a block device. */
-static int write_stub(const struct vd_outcome *out, const struct vd_request *req, struct vd_err *err)
-{
-    struct vd_err why = VD_ERR_INIT;
-
-    if (!req->undo_file || !is_regular(out->bs) ||
-        vd_undofile_write_stub(path_of(out), out->undo_file, &why) == 0 || may_not_write(why.errnum))
-        return 0;
-    *err = why;
-    return -1;
 }
 
 /* Names a member in the main journal. */
@@ -335,7 +318,7 @@ static int write_journals(struct vd_answer *answer, const struct vd_request *req
         if (!out->work.overlay || describe(out, answer, req, err) < 0 ||
             vd_work_write_journal(&out->work, out->work.journal, req->budget, err) < 0)
             return -1;
-        if (write_stub(out, req, err) < 0)
+        if (vd_undofile_write_stub(path_of(out), out->undo_file, err) < 0)
             return -1;
         /* J2 over a chain: the members are on stable storage before the main journal says that all is
          * prepared. */
@@ -356,8 +339,8 @@ static void drop_journals(struct vd_answer *answer)
         if (out->work.journal)
             vd_journal_close(out->work.journal);
         out->work.journal = NULL;
+        vd_undofile_remove_stub(path_of(out), out->undo_file);
         (void)unlink(out->undo_file);
-        vd_undofile_remove_stub(path_of(out));
         free(out->undo_file);
         out->undo_file = NULL;
     }
@@ -377,7 +360,7 @@ static int take_back(struct vd_answer *answer, struct vd_err *err)
     return vd_while(err, "the repair was taken back");
 }
 
-static int apply_all(struct vd_answer *answer, const struct vd_request *req, struct vd_err *err)
+static int apply_all(struct vd_answer *answer, struct vd_err *err)
 {
     struct vd_journal *first = answer->files.v[0].work.journal;
 
@@ -396,12 +379,7 @@ static int apply_all(struct vd_answer *answer, const struct vd_request *req, str
     for (size_t i = 0; i < answer->files.n; i++) {
         struct vd_outcome *out = &answer->files.v[i];
 
-        if (!out->work.journal)
-            continue;
-        /* Beside the image lies the newest undo file now, and its list has the older ones' leaks. */
-        if (!req->undo_file)
-            vd_undofile_remove_stub(path_of(out));
-        else if (vd_undofile_settle_stub(path_of(out), out->work.journal, err) < 0)
+        if (out->work.journal && vd_undofile_settle_stub(path_of(out), out->work.journal, err) < 0)
             return -1;
     }
     return 0;
@@ -427,7 +405,7 @@ static int commit(struct vd_answer *answer, const struct vd_request *req, struct
         drop_journals(answer);
         return -1;
     }
-    if (apply_all(answer, req, err) < 0)
+    if (apply_all(answer, err) < 0)
         return -1;
     if (req->drops_undo_file)
         drop_journals(answer);

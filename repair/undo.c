@@ -153,7 +153,7 @@ static int roll_all(struct part_vec *parts, enum vd_journal_state state, struct 
 static void remove_stubs(struct part_vec *parts)
 {
     for (size_t i = 0; i < parts->n; i++)
-        vd_undofile_remove_stub(parts->v[i].file->filename);
+        vd_undofile_remove_stub(parts->v[i].file->filename, vd_journal_path(parts->v[i].journal));
 }
 
 static int settle_stubs(struct part_vec *parts, struct vd_err *err)
@@ -283,9 +283,19 @@ static void tell_older(struct part *part)
         (void)vd_journal_set_state(older, state, &ignored);
 }
 
+/* So that an undo that is cut off is found from the images, wherever its undo files lie. */
+static int write_stubs(struct part_vec *parts, struct vd_err *err)
+{
+    for (size_t i = 0; i < parts->n; i++)
+        if (vd_undofile_write_stub(parts->v[i].file->filename, vd_journal_path(parts->v[i].journal), err) < 0)
+            return -1;
+    return 0;
+}
+
 static int take_back(struct part_vec *parts, struct vd_err *err)
 {
-    if (set_state(parts, VD_JOURNAL_UNDOING, err) < 0 || roll_all(parts, VD_JOURNAL_UNDOING, err) < 0)
+    if (write_stubs(parts, err) < 0 || set_state(parts, VD_JOURNAL_UNDOING, err) < 0 ||
+        roll_all(parts, VD_JOURNAL_UNDOING, err) < 0)
         return -1;
     for (size_t i = 0; i < parts->n; i++)
         tell_older(&parts->v[i]);

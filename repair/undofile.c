@@ -100,41 +100,35 @@ static int put_stub(const char *image, int flags, const char *text, struct vd_er
     return vd_journal_sync_folder(stub, err);
 }
 
+bool vd_undofile_may_not_write(int errnum)
+{
+    return errnum == EACCES || errnum == EPERM || errnum == EROFS;
+}
+
+/* Does the search beside the image find it? */
+static bool is_beside(const char *image, const char *journal)
+{
+    vd_auto_mem char *real = realpath(image, NULL);
+    vd_auto_mem char *usual = real ? name_of(real, 0) : NULL;
+
+    return usual && strncmp(journal, usual, strlen(usual)) == 0;
+}
+
 int vd_undofile_write_stub(const char *image, const char *journal, struct vd_err *err)
 {
     vd_auto_mem char *real = realpath(journal, NULL);
+    const char *name = real ? real : journal;
+    struct vd_err why = VD_ERR_INIT;
+    struct stat st;
 
-    return put_stub(image, O_CREAT | O_TRUNC, real ? real : journal, err);
+    if (stat(image, &st) < 0 || !S_ISREG(st.st_mode) || is_beside(image, name) ||
+        put_stub(image, O_CREAT | O_TRUNC, name, &why) == 0 || vd_undofile_may_not_write(why.errnum))
+        return 0;
+    *err = why;
+    return -1;
 }
 
 static const char keeps_mark[] = "\nkeeps leaks\n";
-
-int vd_undofile_settle_stub(const char *image, struct vd_journal *journal, struct vd_err *err)
-{
-    vd_auto_mem char *stub = vd_undofile_stub(image, err);
-    struct vd_runs kept = {0};
-    uint64_t cluster_size;
-    int rc = 0;
-
-    if (!stub || !is_there(stub))
-        return stub ? 0 : -1;
-    if (vd_journal_kept_leaks(journal, &kept, &cluster_size, err) < 0)
-        rc = -1;
-    else if (kept.n)
-        rc = put_stub(image, O_APPEND, keeps_mark, err);
-    else
-        (void)unlink(stub);
-    vd_runs_done(&kept);
-    return rc;
-}
-
-void vd_undofile_remove_stub(const char *image)
-{
-    vd_auto_mem char *stub = vd_undofile_stub(image, NULL);
-
-    if (stub)
-        (void)unlink(stub);
-}
 
 /* What the stub names; NULL where there is none. *only_keeps: its repair is finished. */
 static char *read_stub(const char *image, bool *only_keeps)
@@ -157,6 +151,44 @@ static char *read_stub(const char *image, bool *only_keeps)
     if (*only_keeps)
         *end = '\0';
     return strdup(path);
+}
+
+static bool stub_names(const char *image, const char *journal)
+{
+    bool only_keeps;
+    vd_auto_mem char *named = read_stub(image, &only_keeps);
+    vd_auto_mem char *real = realpath(journal, NULL);
+
+    return named && strcmp(named, real ? real : journal) == 0;
+}
+
+int vd_undofile_settle_stub(const char *image, struct vd_journal *journal, struct vd_err *err)
+{
+    vd_auto_mem char *stub = vd_undofile_stub(image, err);
+    struct vd_runs kept = {0};
+    uint64_t cluster_size;
+    int rc = 0;
+
+    if (!stub)
+        return -1;
+    if (!stub_names(image, vd_journal_path(journal)))
+        return 0;
+    if (vd_journal_kept_leaks(journal, &kept, &cluster_size, err) < 0)
+        rc = -1;
+    else if (kept.n)
+        rc = put_stub(image, O_APPEND, keeps_mark, err);
+    else
+        (void)unlink(stub);
+    vd_runs_done(&kept);
+    return rc;
+}
+
+void vd_undofile_remove_stub(const char *image, const char *journal)
+{
+    vd_auto_mem char *stub = vd_undofile_stub(image, NULL);
+
+    if (stub && stub_names(image, journal))
+        (void)unlink(stub);
 }
 
 /* The main journal was never prepared, and swept; or people deleted it when all was long committed. */

@@ -23,12 +23,18 @@ char *vd_undofile_next(const char *image, struct vd_err *err);
 /* The stub's name; malloc'd. */
 char *vd_undofile_stub(const char *image, struct vd_err *err);
 
-/* Names the journal in a stub beside the image, durably. */
+/* Names the journal in a stub beside the image, durably, where its own name would not be found from there. A
+ * device, and a folder that cannot be written, get none. */
 int vd_undofile_write_stub(const char *image, const char *journal, struct vd_err *err);
-void vd_undofile_remove_stub(const char *image);
+
+/* Errors of a folder that is not ours to write. */
+bool vd_undofile_may_not_write(int errnum);
+
+/* Removes the stub where it names this journal, an absolute path or one from here. */
+void vd_undofile_remove_stub(const char *image, const char *journal);
 
 /* After the repair: the stub goes, or stays where the journal lists clusters that the repair kept as
- * evidence. 0 also where there is none. */
+ * evidence. 0 also where there is none, or it names another journal. */
 int vd_undofile_settle_stub(const char *image, struct vd_journal *journal, struct vd_err *err);
 
 /* VD_ERR_REFUSED where the journal, found otherwise than beside the image, is that of another file that is

@@ -30,6 +30,22 @@ vd undo undo/b           # it knows its image
 expect 0
 same images/b.qed before
 
+# an undo that is cut off is found from the image: nothing is written behind the first 256 KiB
+leaking clean.qed images/u.qed
+cp images/u.qed before
+vd --repair --undo-file=undo/u images/u.qed
+expect 1
+cp images/u.qed after
+(ulimit -f 256; "$VDCHECK" undo --undo-file=undo/u images/u.qed) >out 2>&1 && fail "the disk was full"
+holds "the undo was begun" [ -s images/u.qed.vdcheck-stub ]
+vd images/u.qed
+says out 'image.repair-unfinished'
+vd --repair=leaks images/u.qed
+[ $((status & 8)) -eq 0 ] || fail "the undo is not finished: $(cat out err)"
+vd undo images/u.qed
+same images/u.qed before
+holds "no stub is left" [ ! -e images/u.qed.vdcheck-stub ]
+
 # ---- an undo file that is there is not overwritten, whatever it is
 leaking clean.qed images/c.qed
 cp images/c.qed before
