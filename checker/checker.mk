@@ -1,4 +1,5 @@
 libvdcheck_a_SOURCES += \
+	checker/alone.c checker/alone.h \
 	checker/cancel.c checker/cancel.h \
 	checker/check.c checker/check.h \
 	checker/ledger.c checker/ledger.h \

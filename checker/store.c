@@ -156,30 +156,34 @@ struct claims {
     struct vd_check_result *result;
     sqlite3_stmt *insert;
     bool all;
+    char owner[VD_OWNER_TEXT];
 };
 
-static bool is_wanted(const struct claims *c, uint64_t host, uint64_t bytes)
+static int put_claim(struct claims *c, const struct vd_named_span *claim, uint64_t cluster)
 {
-    uint64_t cs = c->result->cluster_size;
-
-    for (uint64_t at = 0; !c->all && at < bytes; at += cs)
-        if (vd_usemap_is_shared(c->result->map, (host + at) / cs))
-            return true;
-    return c->all;
+    bind_number(c->insert, 2, cluster);
+    sqlite3_bind_text(c->insert, 3, vd_kind_name((enum vd_kind)claim->kind), -1, SQLITE_STATIC);
+    bind_number(c->insert, 4, claim->reference);
+    bind_number(c->insert, 5, claim->guest);
+    if (claim->owner)
+        sqlite3_bind_text(c->insert, 6, c->owner, -1, SQLITE_STATIC);
+    else
+        sqlite3_bind_null(c->insert, 6);
+    return sqlite3_step(c->insert) == SQLITE_DONE && sqlite3_reset(c->insert) == SQLITE_OK ? 0 : -1;
 }
 
-static int on_claim(void *opaque, uint64_t host, uint64_t bytes, int kind, uint64_t reference, uint64_t guest)
+/* A row for each cluster that is wanted. */
+static int on_claim(void *opaque, const struct vd_named_span *claim)
 {
     struct claims *c = opaque;
+    uint64_t cs = c->result->cluster_size;
 
-    if (!is_wanted(c, host, bytes))
-        return 0;
-    sqlite3_bind_int64(c->insert, 1, c->s->image_id);
-    bind_number(c->insert, 2, host / c->result->cluster_size);
-    sqlite3_bind_text(c->insert, 3, vd_kind_name((enum vd_kind)kind), -1, SQLITE_STATIC);
-    bind_number(c->insert, 4, reference);
-    bind_number(c->insert, 5, guest);
-    return sqlite3_step(c->insert) == SQLITE_DONE && sqlite3_reset(c->insert) == SQLITE_OK ? 0 : -1;
+    if (claim->owner)
+        vd_owner_text(c->owner, sizeof(c->owner), claim->owner);
+    for (uint64_t i = claim->host / cs; claim->bytes && i <= (claim->host + claim->bytes - 1) / cs; i++)
+        if ((c->all || vd_usemap_is_shared(c->result->map, i)) && put_claim(c, claim, i) < 0)
+            return -1;
+    return 0;
 }
 
 static bool may_share(const struct vd_ledger *ledger)
@@ -197,10 +201,11 @@ static int put_claims(struct store *s, struct BlockDriverState *bs, struct vd_ch
     if (!result->map || !bs->drv->bdrv_each_claim || (!all && !may_share(result->ledger)))
         return 0;
     if (sqlite3_prepare_v2(s->db,
-                           "INSERT INTO claim(image_id, cluster, kind, reference_offset, guest_offset)"
-                           " VALUES(?1, ?2, ?3, ?4, ?5)",
+                           "INSERT INTO claim(image_id, cluster, kind, reference_offset, guest_offset, owner)"
+                           " VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
                            -1, &c.insert, NULL) != SQLITE_OK)
         return db_fail(s, err);
+    sqlite3_bind_int64(c.insert, 1, s->image_id);
     rc = bs->drv->bdrv_each_claim(bs, on_claim, &c, err);
     sqlite3_finalize(c.insert);
     return rc;

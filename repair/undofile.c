@@ -121,7 +121,7 @@ int vd_undofile_write_stub(const char *image, const char *journal, struct vd_err
     struct vd_err why = VD_ERR_INIT;
     struct stat st;
 
-    if (stat(image, &st) < 0 || !S_ISREG(st.st_mode) || is_beside(image, name) ||
+    if ((stat(image, &st) == 0 && !S_ISREG(st.st_mode)) || is_beside(image, name) ||
         put_stub(image, O_CREAT | O_TRUNC, name, &why) == 0 || vd_undofile_may_not_write(why.errnum))
         return 0;
     *err = why;

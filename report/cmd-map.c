@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checker/alone.h"
 #include "checker/store.h"
 #include "formats/base/text.h"
 #include "report/cli.h"
@@ -157,28 +158,33 @@ struct owners {
     json_t *list; /* NULL: they are printed */
 };
 
-static int tell_owner(void *opaque, uint64_t host, uint64_t bytes, int kind, uint64_t reference,
-                      uint64_t guest)
+static int tell_owner(void *opaque, const struct vd_named_span *claim)
 {
     struct owners *owners = opaque;
-    char size[VD_TEXT_SIZE_MAX];
+    char size[VD_TEXT_SIZE_MAX], owner[VD_OWNER_TEXT];
 
+    if (claim->owner)
+        vd_owner_text(owner, sizeof(owner), claim->owner);
     if (owners->list) {
         json_t *o = json_object();
 
-        json_object_set_new(o, "offset", vd_json_number(host));
-        json_object_set_new(o, "bytes", vd_json_number(bytes));
-        json_object_set_new(o, "kind", json_string(vd_kind_name((enum vd_kind)kind)));
-        json_object_set_new(o, "reference_offset", vd_json_number(reference));
-        json_object_set_new(o, "guest_offset", vd_json_number(guest));
+        json_object_set_new(o, "offset", vd_json_number(claim->host));
+        json_object_set_new(o, "bytes", vd_json_number(claim->bytes));
+        json_object_set_new(o, "kind", json_string(vd_kind_name((enum vd_kind)claim->kind)));
+        json_object_set_new(o, "reference_offset", vd_json_number(claim->reference));
+        json_object_set_new(o, "guest_offset", vd_json_number(claim->guest));
+        if (claim->owner)
+            json_object_set_new(o, "owner", json_string(owner));
         return json_array_append_new(owners->list, o);
     }
-    printf("  0x%-16" PRIx64 " %12s  %-18s", host, vd_text_size(size, bytes),
-           vd_kind_name((enum vd_kind)kind));
-    if (reference != UINT64_MAX)
-        printf(" named at 0x%" PRIx64, reference);
-    if (guest != UINT64_MAX)
-        printf(", guest 0x%" PRIx64, guest);
+    printf("  0x%-16" PRIx64 " %12s  %-18s", claim->host, vd_text_size(size, claim->bytes),
+           vd_kind_name((enum vd_kind)claim->kind));
+    if (claim->reference != UINT64_MAX)
+        printf(" named at 0x%" PRIx64, claim->reference);
+    if (claim->guest != UINT64_MAX)
+        printf(", guest 0x%" PRIx64, claim->guest);
+    if (claim->owner)
+        printf(", %s", owner);
     putchar('\n');
     return 0;
 }
@@ -194,6 +200,59 @@ static void tell_owners(const struct vd_outcome *out, json_t *list)
         out->bs->drv->bdrv_each_claim(out->bs, tell_owner, &owners, &err) < 0)
         (void)vd_cli_fail(&err);
 }
+
+/* ---- what snapshots and bitmaps hold for themselves */
+
+/* With damage in the tables nobody can say what a deletion gives back. */
+static bool is_alone_known(const struct vd_check_result *result)
+{
+    return !result->map_is_incomplete && vd_ledger_counts(result->ledger).corruptions == 0;
+}
+
+static void print_alone(const struct vd_alone_vec *alone)
+{
+    char size[VD_TEXT_SIZE_MAX], id[VD_OWNER_TEXT], name[VD_OWNER_TEXT];
+
+    if (alone->n)
+        printf("\n  %-10s %-10s %-24s %s\n", "", "id", "name", "held alone: deleting it gives back");
+    for (size_t i = 0; i < alone->n; i++) {
+        const struct vd_alone *a = &alone->v[i];
+
+        vd_text_escape(id, sizeof(id), a->id, strlen(a->id));
+        vd_text_escape(name, sizeof(name), a->name ? a->name : "", a->name ? strlen(a->name) : 0);
+        printf("  %-10s %-10s %-24s %s\n", a->what, id, name, vd_text_size(size, a->bytes));
+    }
+}
+
+static json_t *alone_json(const struct vd_alone_vec *alone)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < alone->n; i++) {
+        const struct vd_alone *a = &alone->v[i];
+        json_t *o = json_object();
+
+        json_object_set_new(o, "what", json_string(a->what));
+        vd_json_set_text(o, "id", a->id, strlen(a->id));
+        vd_json_set_text(o, "name", a->name ? a->name : "", a->name ? strlen(a->name) : 0);
+        json_object_set_new(o, "alone_bytes", vd_json_number(a->bytes));
+        json_array_append_new(list, o);
+    }
+    return list;
+}
+
+static int count_alone(const struct vd_outcome *out, struct vd_budget *budget, struct vd_alone_vec *alone)
+{
+    const struct vd_check_result *result = &out->work.before;
+    struct vd_err err = VD_ERR_INIT;
+
+    if (!is_alone_known(result) || vd_alone_count(out->bs, vd_usemap_clusters(result->map),
+                                                  result->cluster_size, budget, alone, &err) == 0)
+        return 0;
+    return vd_cli_fail(&err);
+}
+
+/* ---- the whole */
 
 static json_t *runs_json(const struct map_run_vec *runs, uint64_t cluster_size)
 {
@@ -212,7 +271,8 @@ static json_t *runs_json(const struct map_run_vec *runs, uint64_t cluster_size)
     return list;
 }
 
-static void print_json(const struct vd_cli *cli, const struct vd_outcome *out, const struct map_run_vec *runs)
+static void print_json(const struct vd_cli *cli, const struct vd_outcome *out, const struct map_run_vec *runs,
+                       const struct vd_alone_vec *alone)
 {
     const struct vd_check_result *result = &out->work.before;
     json_t *o = json_object();
@@ -221,6 +281,9 @@ static void print_json(const struct vd_cli *cli, const struct vd_outcome *out, c
     json_object_set_new(o, "format", json_string(out->bs->drv->format_name));
     json_object_set_new(o, "cluster_size", vd_json_number(result->cluster_size));
     json_object_set_new(o, "complete", json_boolean(!result->map_is_incomplete));
+    json_object_set_new(o, "allocated_clusters", vd_json_number(result->clusters.allocated));
+    json_object_set_new(o, "fragmented_clusters", vd_json_number(result->clusters.fragmented));
+    json_object_set_new(o, "holders", is_alone_known(result) ? alone_json(alone) : json_null());
     json_object_set_new(o, "runs", runs_json(runs, result->cluster_size));
     if (cli->owners) {
         json_t *list = json_array();
@@ -231,35 +294,46 @@ static void print_json(const struct vd_cli *cli, const struct vd_outcome *out, c
     vd_json_print(stdout, o);
 }
 
-static int show(const struct vd_cli *cli, struct vd_outcome *out)
+static void print_human(const struct vd_cli *cli, const struct vd_outcome *out,
+                        const struct map_run_vec *runs, const struct vd_alone_vec *alone)
+{
+    const struct vd_check_result *result = &out->work.before;
+    char path[4096];
+
+    printf("%s: %s%s\n", vd_text_escape(path, sizeof(path), cli->words[0], strlen(cli->words[0])),
+           out->bs->drv->format_name,
+           result->map_is_incomplete ? "; INCOMPLETE: what looks leaked or unused may be used" : "");
+    draw(runs, vd_usemap_clusters(result->map));
+    print_sums(runs, result->cluster_size);
+    printf("\n  %" PRIu64 " of %" PRIu64 " data clusters do not follow the one before them\n",
+           result->clusters.fragmented, result->clusters.allocated);
+    print_alone(alone);
+    print_runs(runs, result->cluster_size, cli->verbose);
+    if (cli->owners)
+        tell_owners(out, NULL);
+}
+
+static int show(const struct vd_cli *cli, struct vd_outcome *out, struct vd_budget *budget)
 {
     struct vd_check_result *result = &out->work.before;
+    struct vd_alone_vec alone = {0};
     struct map_run_vec runs = {.counts = result->map && vd_usemap_counts_refs(result->map)};
-    char path[4096];
+    int status;
 
     if (!result->map) {
         fprintf(stderr, "vdcheck: %s: no walk was possible, so there is no map (`vdcheck %s` says why)\n",
                 cli->words[0], cli->words[0]);
         return VD_EXIT_ERROR;
     }
-    if (vd_check_each_run(result, keep_run, &runs) < 0) {
-        run_vec_done(&runs.all);
-        return VD_EXIT_ERROR;
-    }
-    if (cli->output == VD_OUTPUT_JSON) {
-        print_json(cli, out, &runs);
-    } else {
-        printf("%s: %s%s\n", vd_text_escape(path, sizeof(path), cli->words[0], strlen(cli->words[0])),
-               out->bs->drv->format_name,
-               result->map_is_incomplete ? "; INCOMPLETE: what looks leaked or unused may be used" : "");
-        draw(&runs, vd_usemap_clusters(result->map));
-        print_sums(&runs, result->cluster_size);
-        print_runs(&runs, result->cluster_size, cli->verbose);
-        if (cli->owners)
-            tell_owners(out, NULL);
-    }
+    status =
+        vd_check_each_run(result, keep_run, &runs) < 0 ? VD_EXIT_ERROR : count_alone(out, budget, &alone);
+    if (!status && cli->output == VD_OUTPUT_JSON)
+        print_json(cli, out, &runs, &alone);
+    else if (!status)
+        print_human(cli, out, &runs, &alone);
     run_vec_done(&runs.all);
-    return result->map_is_incomplete ? VD_EXIT_ERROR : 0;
+    vd_alone_free(&alone);
+    return status | (result->map_is_incomplete ? VD_EXIT_ERROR : 0);
 }
 
 static int store(const struct vd_cli *cli, struct vd_outcome *out)
@@ -289,7 +363,7 @@ int vd_cmd_map(struct vd_cli *cli)
     if (vd_request_run(cli->words[0], &req, &answer, &err) < 0)
         status = vd_cli_fail(&err);
     else
-        status = show(cli, &answer.files.v[0]);
+        status = show(cli, &answer.files.v[0], &budget);
     vd_progress_clear(&progress);
     if (!err.kind)
         status |= store(cli, &answer.files.v[0]);

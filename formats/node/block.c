@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "formats/base/span.h"
+#include "formats/base/text.h"
 
 struct BlockDriverState *bdrv_new(const struct BlockDriver *drv, const char *filename,
                                   struct BlockDriverState *file, struct vd_err *err)
@@ -241,4 +243,13 @@ bool bdrv_is_fixed_length(struct BlockDriverState *bs)
     struct BlockDriverState *n = bdrv_protocol(bs);
 
     return n->drv->bdrv_is_fixed_length && n->drv->bdrv_is_fixed_length(n);
+}
+
+const char *vd_owner_text(char *dst, size_t room, const struct vd_owner *owner)
+{
+    int n = snprintf(dst, room, "%s ", owner->what);
+
+    if (n > 0 && (size_t)n < room)
+        vd_text_escape(dst + n, room - (size_t)n, owner->id, strlen(owner->id));
+    return dst;
 }

@@ -70,9 +70,30 @@ struct vd_create_options {
     const char *const *pairs;   /* "key=value", ended by NULL; may be NULL */
 };
 
-/* See bdrv_each_claim; kind is an enum vd_kind. -1 ends the telling. */
-typedef int vd_claim_fn(void *opaque, uint64_t host, uint64_t bytes, int kind, uint64_t reference,
-                        uint64_t guest);
+/* Something in an image beside the active disk that has clusters of its own. */
+struct vd_owner {
+    const char *what; /* "snapshot", "bitmap" */
+    const char *id;   /* by which it is known; borrowed for the call */
+    const char *name; /* or NULL */
+    size_t number;    /* from 1 on; no other owner of the image has it */
+};
+
+/* "snapshot 2": escaped, cut to room where it is too long. Returns dst. */
+enum { VD_OWNER_TEXT = 320 };
+const char *vd_owner_text(char *dst, size_t room, const struct vd_owner *owner);
+
+/* A reference of an image. */
+struct vd_named_span {
+    uint64_t host, bytes;         /* what it names, in bytes of the file */
+    int kind;                     /* what lies there: an enum vd_kind */
+    uint64_t reference;           /* where the reference stands, in bytes of the file; UINT64_MAX: nowhere */
+    uint64_t guest;               /* the guest bytes that it serves; UINT64_MAX: none */
+    const struct vd_owner *owner; /* NULL: the active disk, or the image as a whole */
+};
+
+/* See bdrv_each_claim. -1 ends the telling; VD_SKIP_BELOW: what only this table names need not be told. */
+enum { VD_SKIP_BELOW = 1 };
+typedef int vd_claim_fn(void *opaque, const struct vd_named_span *claim);
 
 struct BlockDriver {
     const char *format_name;
@@ -136,9 +157,8 @@ struct BlockDriver {
     int (*bdrv_guest_ranges)(struct BlockDriverState *bs, int64_t offset, int64_t bytes,
                              int (*add)(void *opaque, uint64_t guest, uint64_t bytes), void *opaque,
                              struct vd_err *err);
-    /* Tells every reference of the image to tell(): the host bytes that it names, what they hold, where the
-     * reference stands (bytes of the file; UINT64_MAX: nowhere) and the guest bytes that it serves
-     * (UINT64_MAX: none). References that lead nowhere are passed over. */
+    /* Tells every reference of the image to tell(), those of one owner behind each other, a table before what
+     * it names. References that lead nowhere are passed over. */
     int (*bdrv_each_claim)(struct BlockDriverState *bs, vd_claim_fn *tell, void *opaque, struct vd_err *err);
     /* A field by the name that recipes use ("header.features", "L1[0].L2[1]"): where it lies and how long it
      * is. */

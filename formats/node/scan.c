@@ -2,6 +2,7 @@
 #include "formats/node/scan.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "formats/node/file.h"
 
@@ -10,7 +11,6 @@ enum {
     NARROW = 4096, /* a piece that cannot be read is read again in pieces of this size: one bad sector costs
                       no more */
     FEW = 16,      /* tables */
-    SMALL_PIECE = 64 * 1024, /* of few tables: the pages of a large buffer cost more than they save */
 };
 
 struct scan {
@@ -21,7 +21,6 @@ struct scan {
     uint64_t ahead_bytes; /* asked for and not yet read */
     bool looks_for_holes;
     uint8_t *buf;
-    uint64_t piece; /* how much fits buf, in bytes */
     vd_scan_fn *fn;
     void *opaque;
 };
@@ -137,7 +136,7 @@ static int scan_in_pieces(struct scan *s, const struct vd_scan_table *table, str
                           struct vd_err *err)
 {
     for (uint64_t at = 0; at < table->span.len;) {
-        uint32_t len = (uint32_t)vd_min(s->piece, table->span.len - at);
+        uint32_t len = (uint32_t)vd_min(VD_SCAN_PIECE, table->span.len - at);
         int64_t hole = 0, off = (int64_t)(table->span.off + at);
 
         if (vd_budget_go_on(budget, err) < 0)
@@ -165,7 +164,7 @@ static size_t neighbours(const struct scan *s, size_t i, uint64_t *len)
 
     *len = 0;
     while (k < s->n && s->tables[k].span.off == s->tables[i].span.off + *len &&
-           s->tables[k].span.len <= s->piece - *len)
+           s->tables[k].span.len <= VD_SCAN_PIECE - *len)
         *len += s->tables[k++].span.len;
     return k - i;
 }
@@ -192,16 +191,29 @@ static int scan_joined(struct scan *s, size_t i, size_t count, uint64_t len, str
     return 0;
 }
 
+/* Of a small image the first touch of the buffer, page by page, would be a third of the time. */
+static void touch_at_once(uint8_t *buf, size_t n)
+{
+#ifdef MADV_POPULATE_WRITE
+    uintptr_t from = vd_align_up_sat((uintptr_t)buf, NARROW), to = vd_align_down((uintptr_t)buf + n, NARROW);
+
+    (void)madvise(buf + (from - (uintptr_t)buf), to - from, MADV_POPULATE_WRITE);
+#else
+    (void)buf;
+    (void)n;
+#endif
+}
+
 int vd_scan(struct BlockDriverState *bs, const struct vd_scan_table *tables, size_t n,
             struct vd_budget *budget, vd_scan_fn *fn, void *opaque, struct vd_err *err)
 {
-    uint64_t piece = n <= FEW ? SMALL_PIECE : VD_SCAN_PIECE;
-    vd_auto_mem uint8_t *buf = n ? malloc(piece) : NULL;
-    struct scan s = {
-        .bs = bs, .tables = tables, .n = n, .buf = buf, .piece = piece, .fn = fn, .opaque = opaque};
+    vd_auto_mem uint8_t *buf = n ? malloc(VD_SCAN_PIECE) : NULL;
+    struct scan s = {.bs = bs, .tables = tables, .n = n, .buf = buf, .fn = fn, .opaque = opaque};
 
     if (n && !buf)
         return vd_fail_memory(err);
+    if (n)
+        touch_at_once(buf, VD_SCAN_PIECE);
     s.looks_for_holes = is_worth_asking(bs, tables, n);
     for (size_t i = 0; i < n;) {
         uint64_t len;

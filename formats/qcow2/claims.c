@@ -12,15 +12,17 @@ struct teller {
     const struct qcow2_geometry *g;
     vd_claim_fn *tell;
     void *opaque;
+    const struct vd_owner *owner; /* of what is told now */
     struct vd_err *err;
 };
 
 static int tell(const struct teller *t, struct vd_span host, enum vd_kind kind, uint64_t reference,
                 uint64_t guest)
 {
-    if (!host.len || t->tell(t->opaque, host.off, host.len, kind, reference, guest) == 0)
-        return 0;
-    return vd_fail(t->err, VD_ERR_LIMIT, 0, "the listing of owners was ended");
+    struct vd_named_span claim = {host.off, host.len, (int)kind, reference, guest, t->owner};
+    int rc = host.len ? t->tell(t->opaque, &claim) : 0;
+
+    return rc >= 0 || t->err->kind ? rc : vd_fail(t->err, VD_ERR_LIMIT, 0, "the listing of owners was ended");
 }
 
 static int tell_entry(const struct teller *t, uint64_t entry_off, uint64_t word, uint64_t bitmap,
@@ -56,8 +58,10 @@ static int tell_tree(const struct teller *t, struct vd_span l1, enum vd_kind kin
 {
     uint64_t word[512];
 
-    if (tell(t, l1, kind, reference, VD_NOWHERE) < 0)
-        return -1;
+    int below = tell(t, l1, kind, reference, VD_NOWHERE);
+
+    if (below)
+        return below < 0 ? -1 : 0;
     for (uint64_t first = 0; first < l1.len / 8; first += 512) {
         uint64_t n = vd_min(512, l1.len / 8 - first);
 
@@ -68,9 +72,9 @@ static int tell_tree(const struct teller *t, struct vd_span l1, enum vd_kind kin
 
             if (!off || (qcow2_l1_faults(t->g, word[i]) & (QCOW2_F_MISALIGNED | QCOW2_F_OUT_OF_FILE)))
                 continue;
-            if (tell(t, (struct vd_span){off, t->g->cluster_size}, VD_KIND_L2, l1.off + 8 * slot,
-                     slot << t->g->l1_shift) < 0 ||
-                tell_table(t, off, slot) < 0)
+            below = tell(t, (struct vd_span){off, t->g->cluster_size}, VD_KIND_L2, l1.off + 8 * slot,
+                         slot << t->g->l1_shift);
+            if (below < 0 || (!below && tell_table(t, off, slot) < 0))
                 return -1;
         }
     }
@@ -102,7 +106,7 @@ static int tell_refcounts(const struct teller *t)
     return 0;
 }
 
-static int tell_snapshots(const struct teller *t)
+static int tell_snapshots(struct teller *t)
 {
     const struct qcow2 *q = t->bs->opaque;
     struct vd_budget budget = VD_BUDGET_INIT;
@@ -114,12 +118,66 @@ static int tell_snapshots(const struct teller *t)
     if (s.list.n)
         rc = tell(t, (struct vd_span){q->header.snapshots_offset, s.table_bytes}, VD_KIND_SNAPSHOT_TABLE, 64,
                   VD_NOWHERE);
-    for (size_t i = 0; rc == 0 && i < s.list.n; i++)
-        if (s.list.v[i].l1_is_sound)
-            rc = tell_tree(t, (struct vd_span){s.list.v[i].l1_off, 8 * (uint64_t)s.list.v[i].l1_n},
-                           VD_KIND_SNAPSHOT_L1, s.list.v[i].entry_off);
+    for (size_t i = 0; rc >= 0 && i < s.list.n; i++) {
+        const struct qcow2_snapshot *sn = &s.list.v[i];
+        struct vd_owner owner = {"snapshot", sn->id, sn->name, i + 1};
+
+        t->owner = &owner;
+        if (sn->l1_is_sound)
+            rc = tell_tree(t, (struct vd_span){sn->l1_off, 8 * (uint64_t)sn->l1_n}, VD_KIND_SNAPSHOT_L1,
+                           sn->entry_off);
+    }
+    t->owner = NULL;
     qcow2_snapshots_done(&s);
-    return rc;
+    return rc < 0 ? -1 : 0;
+}
+
+static int tell_bitmap_word(void *opaque, const struct qcow2_bitmap *bm, uint64_t i, uint64_t word,
+                            struct vd_err *err)
+{
+    const struct teller *t = opaque;
+
+    (void)err;
+    if (qcow2_bitmap_word_kind(t->g, word) != QCOW2_BITMAP_CLUSTER)
+        return 0;
+    return tell(t, (struct vd_span){word & QCOW2_OFFSET_MASK, t->g->cluster_size}, VD_KIND_BITMAP_DATA,
+                bm->table_off + 8 * i, VD_NOWHERE);
+}
+
+static int tell_bitmap(struct teller *t, const struct qcow2_bitmap *bm, size_t number)
+{
+    struct vd_owner owner = {"bitmap", bm->name, bm->name, number};
+    struct vd_err ignored = VD_ERR_INIT;
+    int rc;
+
+    if (!bm->table_is_sound)
+        return 0;
+    t->owner = &owner;
+    rc = tell(t, (struct vd_span){bm->table_off, 8 * (uint64_t)bm->table_n}, VD_KIND_BITMAP_TABLE,
+              bm->entry_off, VD_NOWHERE);
+    /* A table that cannot be read is passed over. */
+    if (rc == 0)
+        (void)qcow2_bitmap_words(t->bs, bm, tell_bitmap_word, t, &ignored);
+    t->owner = NULL;
+    return rc < 0 || t->err->kind ? -1 : 0;
+}
+
+static int tell_bitmaps(struct teller *t)
+{
+    const struct qcow2 *q = t->bs->opaque;
+    struct vd_budget budget = VD_BUDGET_INIT;
+    struct qcow2_bitmaps b;
+    int rc = 0;
+
+    if (qcow2_read_bitmaps(t->bs, &budget, &b, t->err) < 0)
+        return -1;
+    if (b.list.n)
+        rc = tell(t, (struct vd_span){b.ext.bitmap_directory_offset, b.dir_bytes}, VD_KIND_BITMAP_DIRECTORY,
+                  b.where->off, VD_NOWHERE);
+    for (size_t i = 0; rc >= 0 && i < b.list.n; i++)
+        rc = tell_bitmap(t, &b.list.v[i], q->header.nb_snapshots + i + 1);
+    qcow2_bitmaps_done(&b);
+    return rc < 0 ? -1 : 0;
 }
 
 int qcow2_each_claim(struct BlockDriverState *bs, vd_claim_fn *fn, void *opaque, struct vd_err *err)
@@ -135,5 +193,5 @@ int qcow2_each_claim(struct BlockDriverState *bs, vd_claim_fn *fn, void *opaque,
     if (vd_is_aligned(q->g.l1_off, q->g.cluster_size) &&
         tell_tree(&t, (struct vd_span){q->g.l1_off, 8 * q->g.l1_n}, VD_KIND_L1, 40) < 0)
         return -1;
-    return tell_snapshots(&t);
+    return tell_snapshots(&t) < 0 ? -1 : tell_bitmaps(&t);
 }

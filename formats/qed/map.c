@@ -184,6 +184,11 @@ int qed_guest_ranges(struct BlockDriverState *bs, int64_t offset, int64_t bytes,
     return 0;
 }
 
+static int tell_ended(struct vd_err *err)
+{
+    return err->kind ? -1 : vd_fail(err, VD_ERR_LIMIT, 0, "the listing of owners was ended");
+}
+
 static int tell_table(struct BlockDriverState *bs, uint64_t slot, uint64_t table_off, vd_claim_fn *tell,
                       void *opaque, struct vd_err *err)
 {
@@ -198,9 +203,10 @@ static int tell_table(struct BlockDriverState *bs, uint64_t slot, uint64_t table
             continue;
         for (uint64_t i = 0; i < n; i++)
             if (qed_l2_entry_kind(g, entry[i]) == QED_ENTRY_GOOD &&
-                tell(opaque, entry[i], g->cluster_size, VD_KIND_DATA, table_off + 8 * (first + i),
-                     qed_guest(g, slot, first + i)) < 0)
-                return vd_fail(err, VD_ERR_LIMIT, 0, "the listing of owners was ended");
+                tell(opaque, &(struct vd_named_span){entry[i], g->cluster_size, VD_KIND_DATA,
+                                                     table_off + 8 * (first + i),
+                                                     qed_guest(g, slot, first + i), NULL}) < 0)
+                return tell_ended(err);
     }
     return 0;
 }
@@ -222,9 +228,13 @@ static int tell_slots(struct BlockDriverState *bs, vd_claim_fn *tell, void *opaq
         for (uint64_t i = 0; rc == 0 && i < n; i++) {
             if (qed_l1_entry_kind(g, entry[i]) != QED_ENTRY_GOOD)
                 continue;
-            if (tell(opaque, entry[i], g->table_bytes, VD_KIND_L2, g->l1_off + 8 * (first + i),
-                     qed_guest(g, first + i, 0)) < 0)
-                rc = vd_fail(err, VD_ERR_LIMIT, 0, "the listing of owners was ended");
+            rc = tell(opaque,
+                      &(struct vd_named_span){entry[i], g->table_bytes, VD_KIND_L2,
+                                              g->l1_off + 8 * (first + i), qed_guest(g, first + i, 0), NULL});
+            if (rc < 0)
+                rc = tell_ended(err);
+            else if (rc == VD_SKIP_BELOW)
+                rc = 0;
             else if (!vd_runs_has(&told, entry[i]))
                 rc = tell_table(bs, first + i, entry[i], tell, opaque, err);
             if (rc == 0 && vd_runs_add(&told, entry[i], 1) < 0)
@@ -242,9 +252,11 @@ int qed_each_claim(struct BlockDriverState *bs, vd_claim_fn *tell, void *opaque,
 
     if (!g->is_usable || !vd_span_within((struct vd_span){g->l1_off, g->table_bytes}, g->file_end))
         return 0;
-    if (tell(opaque, 0, g->header_end, VD_KIND_HEADER, UINT64_MAX, UINT64_MAX) < 0 ||
-        tell(opaque, g->l1_off, g->table_bytes, VD_KIND_L1,
-             vd_layout_find(&qed_header_layout, "l1_table_offset")->offset, UINT64_MAX) < 0)
-        return vd_fail(err, VD_ERR_LIMIT, 0, "the listing of owners was ended");
+    if (tell(opaque,
+             &(struct vd_named_span){0, g->header_end, VD_KIND_HEADER, VD_NOWHERE, VD_NOWHERE, NULL}) < 0 ||
+        tell(opaque, &(struct vd_named_span){g->l1_off, g->table_bytes, VD_KIND_L1,
+                                             vd_layout_find(&qed_header_layout, "l1_table_offset")->offset,
+                                             VD_NOWHERE, NULL}) < 0)
+        return tell_ended(err);
     return tell_slots(bs, tell, opaque, err);
 }

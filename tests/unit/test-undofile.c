@@ -200,10 +200,15 @@ START_TEST(a_stub_names_a_journal_elsewhere)
     ck_assert_str_eq(find("a.qed", VD_UNFINISHED, &state), expected);
     ck_assert_int_eq(state, VD_JOURNAL_PREPARED);
     ck_assert_str_eq(find("a.qed", 1u << VD_JOURNAL_COMMITTED, &state), "a.qed.vdcheck-undo");
-    vd_undofile_remove_stub("a.qed");
+    vd_undofile_remove_stub("a.qed", "a.qed.vdcheck-undo"); /* which it does not name */
+    ck_assert(exists("a.qed.vdcheck-stub"));
+    vd_undofile_remove_stub("a.qed", "elsewhere/undo");
     ck_assert(!exists("a.qed.vdcheck-stub"));
     ck_assert_str_eq(find("a.qed", VD_UNFINISHED, &state), "");
-    vd_undofile_remove_stub("a.qed"); /* not there: nothing to do */
+    vd_undofile_remove_stub("a.qed", "elsewhere/undo"); /* not there: nothing to do */
+    vd_unit_write_file("a.qed", "", 0);
+    must(vd_undofile_write_stub("a.qed", "a.qed.vdcheck-undo", &err), &err);
+    ck_assert(!exists("a.qed.vdcheck-stub")); /* it is found without one */
 }
 END_TEST
 
