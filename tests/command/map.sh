@@ -47,7 +47,7 @@ lacks out 'runs more'
 # as JSON: the runs follow each other and cover the file
 vd map --output=json leak.qed
 expect 0
-for key in path format cluster_size complete runs offset bytes kind refs; do
+for key in path format cluster_size complete allocated_clusters fragmented_clusters holders runs offset bytes kind refs; do
     says out "\"$key\":"
 done
 if has_command jq; then

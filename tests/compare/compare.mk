@@ -5,6 +5,7 @@ compare_tests = \
 	tests/compare/ours-reads-qemu.sh \
 	tests/compare/qcow2-clean.sh \
 	tests/compare/qcow2-lost-header.sh \
+	tests/compare/qcow2-map.sh \
 	tests/compare/qcow2-metadata.sh \
 	tests/compare/qcow2-ours-reads-qemu.sh \
 	tests/compare/qcow2-qemu-reads-ours.sh \
