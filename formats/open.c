@@ -70,7 +70,9 @@ const struct BlockDriver *vd_choose_driver(struct BlockDriverState *file, const 
     drv = vd_driver_probe(bytes, (size_t)n, len, score);
     if (!drv)
         vd_fail(err, VD_ERR_UNSUPPORTED, 0,
-                "%s: no format that vdcheck knows (a raw disk needs --format=raw)", file->filename);
+                "%s: no format that vdcheck knows (a raw disk needs --format=raw, and an image whose first "
+                "bytes are lost its --format, too)",
+                file->filename);
     return drv;
 }
 

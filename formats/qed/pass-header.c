@@ -147,7 +147,7 @@ static int judge_rule(struct header_judge *j, const struct qed_rule *rule, struc
     if (rule->finding == QED_IMAGE_SIZE_INVALID && level == VD_LEVEL_ALL &&
         largest_mapped(j->ck, &fixed.image_size, err) < 0)
         return -1;
-    if (fixed.image_size < h->image_size)
+    if (fixed.image_size < h->image_size && j->qed->g.is_usable)
         guest = (struct vd_span){fixed.image_size, vd_min(h->image_size, INT64_MAX) - fixed.image_size};
     then = vd_field_get(field, &fixed);
     if (vd_found(j->ck, finding, .host = field->offset, .found = now, .guest = guest.off,

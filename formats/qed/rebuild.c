@@ -20,6 +20,7 @@ struct trial {
     uint64_t data;  /* clusters that are mapped */
     uint64_t leaks; /* clusters */
     uint64_t in_header;
+    uint64_t max_guest; /* bytes: the end of what is mapped */
 };
 
 struct rebuild {
@@ -27,7 +28,7 @@ struct rebuild {
     struct qed_header base;
     uint64_t file_size;
     struct qed_header best;
-    uint64_t best_leaks;
+    uint64_t best_leaks, best_guest;
     unsigned best_n; /* how many readings are as good as the best */
 };
 
@@ -63,6 +64,7 @@ static int try_header(struct vd_check *ck, const struct qed_header *h, uint64_t 
         trial->in_header = walk.in_header;
         trial->fits = !walk.bad && !walk.shared && !walk.bad_slots_n && !scratch->map_is_incomplete;
         trial->data = walk.allocated;
+        trial->max_guest = walk.max_guest;
         rc = count_leaks(scratch, &trial->leaks, &why);
     }
     vd_scratch_done(scratch);
@@ -87,6 +89,7 @@ static void weigh(struct rebuild *r, const struct qed_header *h, const struct tr
     }
     r->best = *h;
     r->best_leaks = trial->leaks;
+    r->best_guest = trial->max_guest;
     r->best_n = 1;
 }
 
@@ -235,6 +238,34 @@ static bool can_extend_l1(struct vd_check *ck, const struct qed_header *h, const
     return is_used || g->l1_off == g->header_end;
 }
 
+/* Is there anything in the header beside sizes and places that can be believed? */
+static bool is_sane(const struct qed_header *h)
+{
+    struct qed_header usual = *h;
+
+    usual.header_size = 1;
+    return !(h->features & ~(uint64_t)QED_F_KNOWN) && !h->compat_features &&
+           h->image_size % QED_SECTOR == 0 && qed_holds_name(&usual);
+}
+
+/* Neither the sizes nor the table's place are known: the table is tried where QEMU puts it, behind a header
+ * of one cluster. */
+static int try_usual_place(struct rebuild *r, const struct qed_header *base, struct vd_err *err)
+{
+    struct qed_header h = {
+        .magic = QED_MAGIC, .cluster_size = base->cluster_size, .table_size = base->table_size};
+
+    if (is_sane(base)) {
+        h.features = base->features;
+        h.image_size = base->image_size;
+        h.backing_filename_offset = base->backing_filename_offset;
+        h.backing_filename_size = base->backing_filename_size;
+    }
+    h.header_size = 1;
+    h.l1_table_offset = h.cluster_size;
+    return try_one(r, &h, err);
+}
+
 static int try_all(struct rebuild *r, struct vd_err *err)
 {
     static const uint32_t table_sizes[] = {1, 2, 4, 8, 16};
@@ -255,7 +286,7 @@ static int try_all(struct rebuild *r, struct vd_err *err)
                 continue;
             g = qed_derive(&h, r->file_size);
             if (l1_is_doubtful(&h, &g)) {
-                if (cs_is_known && ts_is_known && try_l1_places(r, &h, err) < 0)
+                if ((cs_is_known && ts_is_known ? try_l1_places : try_usual_place)(r, &h, err) < 0)
                     return -1;
                 continue;
             }
@@ -284,6 +315,24 @@ static int try_other_sizes(struct rebuild *r, struct vd_err *err)
     return 0;
 }
 
+/* Were the sizes and the table's place found together? Then the place was not proven against all others, and
+ * of such a header little else is left. */
+static bool guesses_place(const struct qed_header *from, const struct qed_header *to)
+{
+    return from->l1_table_offset != to->l1_table_offset &&
+           (from->cluster_size != to->cluster_size || from->table_size != to->table_size);
+}
+
+static void take_best(const struct rebuild *r, struct qed_rebuild *out)
+{
+    out->header = r->best;
+    out->level = r->best_leaks ? VD_LEVEL_ALL : VD_LEVEL_SAFE;
+    if (!guesses_place(&r->base, &r->best))
+        return;
+    out->level = VD_LEVEL_ALL;
+    out->header.image_size = vd_max(r->best.image_size, r->best_guest);
+}
+
 int qed_rebuild_header(struct vd_check *ck, struct qed_rebuild *out, struct vd_err *err)
 {
     struct qed *qed = ck->bs->opaque;
@@ -303,10 +352,8 @@ int qed_rebuild_header(struct vd_check *ck, struct qed_rebuild *out, struct vd_e
     }
     if (!r.best_n && qed->g.is_usable && try_other_sizes(&r, err) < 0)
         return -1;
-    if (r.best_n == 1) {
-        out->header = r.best;
-        out->level = r.best_leaks ? VD_LEVEL_ALL : VD_LEVEL_SAFE;
-    }
+    if (r.best_n == 1)
+        take_best(&r, out);
     return 0;
 }
 

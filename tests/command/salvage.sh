@@ -121,6 +121,19 @@ if [ -e out.raw ]; then
     cmp -s out.raw sound.raw || fail "not the guest's data"
     rm out.raw*
 fi
+# a boot sector over the header: with the format named, what the tables lead to comes out
+"$VDCHECK" create -f qed -o cluster_size=4k,table_size=2 boot.qed 16M
+vd io -q -c 'write -P 7 0 1M' -c 'write -P 8 9M 64k' boot.qed
+head -c 512 /dev/zero | tr '\0' '\353' | dd of=boot.qed conv=notrunc status=none
+vd salvage boot.qed boot.raw
+expect 8
+says err '--format'
+vd salvage -f qed boot.qed boot.raw
+expect 4
+says out 'all of it is a guess'
+vd io -q -r -f raw -c 'read -P 7 0 1M' -c 'read -P 0 1M 8M' -c 'read -P 8 9M 64k' boot.raw
+expect 0
+
 # only the header is repaired for that: what a repair would clear is lost, and not zeroes of the guest's
 cp h.qed hl.qed
 poke hl.qed $((L1 + 8)) 0x7fff0001
