@@ -134,14 +134,26 @@ static int judge_orphan(struct leaks *l, const struct qcow2_orphan *orphan, stru
     return 0;
 }
 
+/* Among clusters that have a count, or whose counts are lost, and that nobody claims. */
+static int search_orphans(struct leaks *l, struct vd_err *err)
+{
+    struct vd_runs runs = {0};
+    int rc = 0;
+
+    if (vd_runs_add_all(&runs, &l->s->leaked) < 0 || vd_runs_add_all(&runs, &l->s->uncounted) < 0)
+        rc = vd_fail_memory(err);
+    if (rc == 0 && runs.n)
+        rc = qcow2_find_orphans(l->ck, &runs, &l->s->orphans, err);
+    vd_runs_done(&runs);
+    return rc;
+}
+
 /* Tables that a bad slot explains were told there. */
 static int judge_orphans(struct leaks *l, struct vd_err *err)
 {
     struct qcow2_orphans *o = &l->s->orphans;
 
-    if (!l->s->leaked.n)
-        return 0;
-    if (!o->was_searched && qcow2_find_orphans(l->ck, &l->s->leaked, o, err) < 0)
+    if (!o->was_searched && search_orphans(l, err) < 0)
         return -1;
     for (size_t i = 0; i < o->list.n && !l->s->walk.bad_slots_n && !l->ck->has_changed; i++)
         if (judge_orphan(l, &o->list.v[i], err) < 0)

@@ -32,8 +32,10 @@ struct counts {
     uint64_t *stored; /* COUNTS */
     uint32_t *odd;    /* COUNTS */
     struct vd_runs *leaked;
-    bool judges_nothing; /* only the leaked clusters are wanted */
-    bool is_misfit;      /* the stored count of a claimed cluster is not what was counted */
+    bool judges_nothing;  /* only the leaked clusters are wanted */
+    bool is_misfit;       /* the stored count of a claimed cluster is not what was counted */
+    bool keeps_unclaimed; /* where counts are written anew, clusters that nobody claims are not free */
+    struct vd_runs lost;  /* clusters whose counts are lost */
 };
 
 static bool has_evidence(const struct vd_check *ck)
@@ -260,7 +262,7 @@ static int judge_rules(struct counts *c, struct vd_err *err)
             continue;
         if (vd_found(c->ck, rule->finding, .host = field->offset, .found = vd_field_get(field, &c->q->header),
                      .level = level) == VD_FIX)
-            return qcow2_fix_rebuild_all(c->ck, has_evidence(c->ck), err);
+            return qcow2_fix_rebuild_all(c->ck, c->keeps_unclaimed, err);
     }
     return 0;
 }
@@ -279,7 +281,7 @@ static int judge_unproven_table(struct counts *c, struct vd_err *err)
     t->is_lost = true;
     if (vd_found(c->ck, QCOW2_REFTABLE_OVERLAP, .host = 48, .found = c->q->g.reftable_off, .level = level) ==
         VD_FIX)
-        return qcow2_fix_rebuild_all(c->ck, has_evidence(c->ck), err);
+        return qcow2_fix_rebuild_all(c->ck, c->keeps_unclaimed, err);
     return 0;
 }
 
@@ -313,7 +315,7 @@ static int judge_bad_block(struct counts *c, const struct qcow2_bad_block *bad, 
         return 0;
     if (is_masked)
         return qcow2_fix_word(c->ck, off, bad->word & QCOW2_REFTABLE_MASK, VD_STAGE_TABLE, err);
-    return qcow2_fix_rebuild_block(c->ck, bad->index, has_evidence(c->ck), err);
+    return qcow2_fix_rebuild_block(c->ck, bad->index, c->keeps_unclaimed, err);
 }
 
 static int judge_missing_block(struct counts *c, uint64_t index, struct vd_err *err)
@@ -326,8 +328,8 @@ static int judge_missing_block(struct counts *c, uint64_t index, struct vd_err *
     if (vd_found(c->ck, QCOW2_REFBLOCK_MISSING, .host = has_room ? g->reftable_off + 8 * index : VD_NOWHERE,
                  .found = 0, .level = level) == VD_LEAVE)
         return 0;
-    return has_room ? qcow2_fix_rebuild_block(c->ck, index, has_evidence(c->ck), err)
-                    : qcow2_fix_rebuild_all(c->ck, has_evidence(c->ck), err);
+    return has_room ? qcow2_fix_rebuild_block(c->ck, index, c->keeps_unclaimed, err)
+                    : qcow2_fix_rebuild_all(c->ck, c->keeps_unclaimed, err);
 }
 
 static int by_index(const void *a, const void *b)
@@ -379,11 +381,59 @@ static bool has_missing_block(struct counts *c)
     return each_missing_block(c, not_one, &err) < 0;
 }
 
+/* ---- clusters whose counts are lost with a block, or with the table */
+
+static int note_lost_block(struct counts *c, uint64_t index, struct vd_err *err)
+{
+    return vd_runs_add(&c->lost, index * c->q->g.block_n, c->q->g.block_n) < 0 ? vd_fail_memory(err) : 0;
+}
+
+/* Adds those of them that nobody claims to out. */
+static int add_uncounted(struct counts *c, struct vd_runs *out, struct vd_err *err)
+{
+    const struct qcow2_reftable *t = &c->s->reftable;
+    struct vd_runs unclaimed = {0}, counted = {0};
+    int rc = 0;
+
+    if (t->is_lost)
+        return vd_free_runs(c->ck, out, err);
+    for (size_t i = 0; rc == 0 && i < t->bad.n; i++)
+        rc = note_lost_block(c, t->bad.v[i].index, err);
+    if (rc == 0 && !t->is_unreadable)
+        rc = each_missing_block(c, note_lost_block, err);
+    vd_runs_settle(&c->lost);
+    if (rc == 0 && c->lost.n)
+        rc = vd_free_runs(c->ck, &unclaimed, err);
+    if (rc == 0 &&
+        (vd_runs_minus(&unclaimed, &c->lost, &counted) < 0 || vd_runs_minus(&unclaimed, &counted, out) < 0))
+        rc = vd_fail_memory(err);
+    vd_runs_done(&c->lost);
+    vd_runs_done(&unclaimed);
+    vd_runs_done(&counted);
+    return rc;
+}
+
+/* A table that nothing leads to, among them, says that what is not claimed is not free. */
+static int look_at_uncounted(struct counts *c, struct vd_err *err)
+{
+    struct qcow2_orphans found = {0};
+    struct vd_runs *uncounted = &c->s->uncounted;
+    int rc = add_uncounted(c, uncounted, err);
+
+    c->keeps_unclaimed = has_evidence(c->ck);
+    if (rc == 0 && uncounted->n && !c->keeps_unclaimed) {
+        rc = qcow2_find_orphans(c->ck, uncounted, &found, err);
+        c->keeps_unclaimed = found.list.n || !found.is_complete;
+    }
+    qcow2_orphan_vec_done(&found.list);
+    return rc;
+}
+
 static int judge_structures(struct counts *c, struct vd_err *err)
 {
     const struct qcow2_reftable *t = &c->s->reftable;
 
-    if (judge_rules(c, err) < 0)
+    if (look_at_uncounted(c, err) < 0 || judge_rules(c, err) < 0)
         return -1;
     if (!t->is_lost && t->proves_nothing && judge_unproven_table(c, err) < 0)
         return -1;
@@ -412,7 +462,9 @@ int qcow2_find_leaked(struct vd_check *ck, struct vd_runs *out, struct vd_err *e
     struct qcow2_state *s = ck->driver_data;
     struct counts c = {.ck = ck, .s = s, .q = ck->bs->opaque, .leaked = out, .judges_nothing = true};
 
-    return s->reftable.is_lost ? 0 : run(&c, err);
+    if (!s->reftable.is_lost && run(&c, err) < 0)
+        return -1;
+    return add_uncounted(&c, out, err);
 }
 
 bool qcow2_counts_fit(struct vd_check *ck, struct vd_runs *out, struct vd_err *err)

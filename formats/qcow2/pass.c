@@ -183,6 +183,7 @@ void qcow2_state_done(struct qcow2_state *s)
     qcow2_walk_done(&s->walk);
     qcow2_reftable_done(&s->reftable);
     vd_runs_done(&s->leaked);
+    vd_runs_done(&s->uncounted);
     qcow2_orphan_vec_done(&s->orphans.list);
 }
 

@@ -613,9 +613,10 @@ struct qcow2_state {
     struct qcow2_bitmaps bitmaps;
     struct qcow2_walk walk;
     struct qcow2_reftable reftable;
-    uint64_t map_clusters; /* clusters of the file when the walk began */
-    struct vd_runs leaked; /* clusters with a stored count and no claim */
-    uint64_t odd_counts;   /* clusters whose stored count is not what was counted */
+    uint64_t map_clusters;    /* clusters of the file when the walk began */
+    struct vd_runs leaked;    /* clusters with a stored count and no claim */
+    struct vd_runs uncounted; /* clusters without a claim whose stored counts are lost */
+    uint64_t odd_counts;      /* clusters whose stored count is not what was counted */
     struct qcow2_orphans orphans;
 };
 
@@ -629,7 +630,7 @@ int qcow2_pass_leaks(struct vd_check *ck, struct vd_err *err);
  * claim to out. */
 bool qcow2_counts_fit(struct vd_check *ck, struct vd_runs *out, struct vd_err *err);
 
-/* Compares and judges nothing: adds the clusters with a stored count and no claim to out. */
+/* Compares and judges nothing: adds the clusters with a stored count, or a lost one, and no claim to out. */
 int qcow2_find_leaked(struct vd_check *ck, struct vd_runs *out, struct vd_err *err);
 
 void qcow2_state_done(struct qcow2_state *s);
