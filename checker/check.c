@@ -33,7 +33,7 @@ static enum vd_verdict sink_found(struct vd_check *ck, const struct vd_finding_k
         return VD_LEAVE;
     group = vd_ledger_enter(run->ledger, kind, args, severity, level, ck);
     if (run->opts->decide)
-        verdict = run->opts->decide(run->opts->decide_opaque, ck, kind, severity, level, &reason);
+        verdict = run->opts->decide(run->opts->decide_opaque, ck, kind, args, severity, level, &reason);
     if (group && reason)
         group->reason = reason;
     run->would_fix += verdict == VD_FIX;

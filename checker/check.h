@@ -10,10 +10,11 @@
 #include "formats/check.h"
 #include "formats/open.h"
 
-/* Should this finding be fixed now? *reason, where it is not, may be set to a static text for people. */
+/* Should this finding be fixed now? args are NULL where all findings of the kind are asked about. *reason,
+ * where it is not, may be set to a static text for people. */
 typedef enum vd_verdict vd_decide_fn(void *opaque, const struct vd_check *ck,
-                                     const struct vd_finding_kind *kind, enum vd_severity severity,
-                                     enum vd_level level, const char **reason);
+                                     const struct vd_finding_kind *kind, const struct vd_found_args *args,
+                                     enum vd_severity severity, enum vd_level level, const char **reason);
 
 struct vd_check_options {
     struct vd_budget *budget;

@@ -22,24 +22,31 @@ struct copy {
     uint64_t unit; /* what one table entry decides, bytes */
 };
 
-static int note_lost(struct copy *c, uint64_t guest, uint64_t bytes, const struct vd_err *why,
-                     struct vd_err *err)
+/* Adds a range to the list; one that goes on from the last one of its kind is one with it. */
+static int note_range(struct vd_salvage_answer *answer, enum vd_salvage_kind kind, uint64_t guest,
+                      uint64_t bytes, const char *why, struct vd_err *err)
 {
-    struct vd_salvage_vec *ranges = &c->answer->ranges;
+    struct vd_salvage_vec *ranges = &answer->ranges;
     struct vd_salvage_range *last = ranges->n ? &ranges->v[ranges->n - 1] : NULL;
-    struct vd_salvage_range range = {.guest = guest, .bytes = bytes, .kind = VD_SALVAGE_LOST};
+    struct vd_salvage_range range = {.guest = guest, .bytes = bytes, .kind = kind};
 
-    c->answer->lost += bytes;
-    if (last && last->guest + last->bytes == guest) {
+    *(kind == VD_SALVAGE_LOST ? &answer->lost : &answer->guessed) += bytes;
+    if (last && last->kind == kind && last->guest + last->bytes == guest) {
         last->bytes += bytes;
         return 0;
     }
     if (ranges->n >= MOST_RANGES) {
-        c->answer->ranges_dropped++;
+        answer->ranges_dropped++;
         return 0;
     }
-    snprintf(range.why, sizeof(range.why), "%.*s", (int)sizeof(range.why) - 1, why->story);
+    snprintf(range.why, sizeof(range.why), "%.*s", (int)sizeof(range.why) - 1, why);
     return vd_salvage_vec_push(ranges, range) < 0 ? vd_fail_memory(err) : 0;
+}
+
+static int note_lost(struct copy *c, uint64_t guest, uint64_t bytes, const struct vd_err *why,
+                     struct vd_err *err)
+{
+    return note_range(c->answer, VD_SALVAGE_LOST, guest, bytes, why->story, err);
 }
 
 static int write_out(struct copy *c, uint64_t guest, const uint8_t *bytes, uint64_t n, struct vd_err *err)
@@ -264,6 +271,71 @@ static int run_copy(struct copy *c, struct vd_budget *budget, struct vd_err *err
     return bdrv_flush(c->to->file, err) < 0 || bdrv_inactivate(c->to, err) < 0 ? -1 : 0;
 }
 
+/* What was put back; by choice: range by range. */
+static int note_put_back(const struct vd_work *work, struct vd_salvage_answer *answer, struct vd_err *err)
+{
+    for (size_t i = 0; i < work->before.ledger->groups.n; i++) {
+        const struct vd_group *group = work->before.ledger->groups.v[i];
+
+        answer->put_back += group->fixed;
+        for (size_t k = 0; group->fixed && group->level == VD_LEVEL_ALL && k < group->places.n; k++) {
+            const struct vd_place *place = &group->places.v[k];
+
+            if (place->guest != VD_NOWHERE && note_range(answer, VD_SALVAGE_GUESSED, place->guest,
+                                                         place->guest_bytes, group->kind->message, err) < 0)
+                return -1;
+        }
+    }
+    return 0;
+}
+
+/*
+ * The same image with the references that are proven put back, and lost tables where there is one place for
+ * them; NULL where that is no better. What a repair would clear, extend or copy is left: it is lost, and
+ * told.
+ */
+static struct BlockDriverState *open_better(struct BlockDriverState *file, const struct BlockDriver *drv,
+                                            struct vd_budget *budget, struct vd_work *work,
+                                            struct vd_salvage_answer *answer, struct vd_err *err)
+{
+    struct vd_transaction_options opts = {
+        .plan = {.level = VD_LEVEL_SAFE, .only_puts_back = true},
+          .budget = budget
+    };
+    struct vd_err why = VD_ERR_INIT;
+
+    *work = (struct vd_work){.file = file, .drv = drv};
+    if (vd_work_prepare(work, &opts, &why) < 0 || !work->has_changes || vd_work_settle(work, &why) < 0) {
+        if (why.kind == VD_ERR_CANCELLED)
+            *err = why;
+        return NULL;
+    }
+    return note_put_back(work, answer, err) < 0 ? NULL
+                                                : bdrv_open_node(drv, work->overlay, BDRV_O_SALVAGE, &why);
+}
+
+/* Opens the image in the way that shows most of it. */
+static struct BlockDriverState *open_best(struct BlockDriverState *file, const struct BlockDriver *drv,
+                                          struct vd_budget *budget, struct vd_work *work,
+                                          struct vd_salvage_answer *answer, struct vd_err *err)
+{
+    vd_auto(BlockDriverState) bs = open_somehow(file, drv, budget, work, &answer->is_guessed, err);
+    struct BlockDriverState *better;
+
+    if (!bs || look_for_damage(bs->file, drv, budget, &answer->damage, err) < 0)
+        return NULL;
+    if (work->has_changes || !answer->damage)
+        return vd_take(&bs);
+    vd_work_done(work);
+    better = open_better(file, drv, budget, work, answer, err);
+    if (!better)
+        return err->kind ? NULL : vd_take(&bs);
+    if (look_for_damage(better->file, drv, budget, &answer->damage, err) == 0)
+        return better;
+    bdrv_unref(better);
+    return NULL;
+}
+
 int vd_salvage(const char *path, const char *output, const struct BlockDriver *drv, const char *snapshot,
                const struct vd_open_options *opts, struct vd_budget *budget, struct vd_salvage_answer *answer,
                struct vd_err *err)
@@ -291,7 +363,7 @@ int vd_salvage(const char *path, const char *output, const struct BlockDriver *d
     from_drv = vd_choose_driver(file, opts->format, &score, err);
     if (!from_drv)
         return -1;
-    from = open_somehow(file, from_drv, budget, &work, &answer->is_guessed, err);
+    from = open_best(file, from_drv, budget, &work, answer, err);
     if (from && (!snapshot || show_snapshot(from, snapshot, err) == 0)) {
         /* Without its backing file, what the image itself holds comes out. */
         if (vd_open_backing(from, opts, &why) < 0)
@@ -303,9 +375,7 @@ int vd_salvage(const char *path, const char *output, const struct BlockDriver *d
     if (to) {
         c.from = from;
         c.to = to;
-        rc = look_for_damage(from->file, from_drv, budget, &answer->damage, err) < 0
-                 ? -1
-                 : run_copy(&c, budget, err);
+        rc = run_copy(&c, budget, err);
         if (rc < 0)
             (void)unlink(output);
     }

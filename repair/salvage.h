@@ -2,8 +2,9 @@
 /*
  * Copying all guest data that can be read out of a damaged image into a new, clean one.
  *
- * The image itself is never written. Where its header is broken it is read through the repair that would be
- * made.
+ * The image itself is never written. Where it is damaged it is read with the references put back that are
+ * proven, and lost tables where there is one place for them; where its header is broken, through the repair
+ * of the header.
  */
 #ifndef VD_SALVAGE_H
 #define VD_SALVAGE_H
@@ -12,7 +13,7 @@
 
 enum vd_salvage_kind {
     VD_SALVAGE_LOST,    /* could not be read; zeroes stand in the new image */
-    VD_SALVAGE_GUESSED, /* read through a repair that chooses */
+    VD_SALVAGE_GUESSED, /* what was lost was put back here, where it fits */
 };
 
 struct vd_salvage_range {
@@ -24,11 +25,13 @@ struct vd_salvage_range {
 VD_VEC(vd_salvage_vec, struct vd_salvage_range)
 
 struct vd_salvage_answer {
-    uint64_t size;   /* guest bytes */
-    uint64_t copied; /* data */
-    uint64_t lost;   /* guest bytes */
-    uint64_t damage; /* findings of a check that can mean lost data */
-    bool is_guessed; /* all was read through a repair that chooses */
+    uint64_t size;     /* guest bytes */
+    uint64_t copied;   /* data */
+    uint64_t lost;     /* guest bytes */
+    uint64_t guessed;  /* guest bytes in ranges of that kind */
+    uint64_t damage;   /* findings of a check that can mean lost data */
+    uint64_t put_back; /* findings whose references were put back for reading */
+    bool is_guessed;   /* all was read through a repair that chooses */
     struct vd_salvage_vec ranges;
     size_t ranges_dropped; /* beyond the bound of the list */
     char backing_why[256]; /* why the backing chain was not read; "": it was, or there is none */

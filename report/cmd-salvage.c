@@ -15,15 +15,22 @@
 
 enum { RANGES_SHOWN = 20 };
 
+static const char *kind_word(const struct vd_salvage_range *range)
+{
+    return range->kind == VD_SALVAGE_LOST ? "lost" : "guessed";
+}
+
 static void print_json(const struct vd_cli *cli, const struct vd_salvage_answer *answer)
 {
-    json_t *o = json_object(), *lost = json_array();
+    json_t *o = json_object(), *lost = json_array(), *guessed = json_array();
 
     vd_json_set_text(o, "path", cli->words[0], strlen(cli->words[0]));
     vd_json_set_text(o, "output", cli->words[1], strlen(cli->words[1]));
     json_object_set_new(o, "virtual_size", vd_json_number(answer->size));
     json_object_set_new(o, "copied_bytes", vd_json_number(answer->copied));
     json_object_set_new(o, "lost_bytes", vd_json_number(answer->lost));
+    json_object_set_new(o, "put_back", vd_json_number(answer->put_back));
+    json_object_set_new(o, "guessed_bytes", vd_json_number(answer->guessed));
     json_object_set_new(o, "damage", vd_json_number(answer->damage));
     json_object_set_new(o, "guessed", json_boolean(answer->is_guessed));
     for (size_t i = 0; i < answer->ranges.n; i++) {
@@ -33,11 +40,12 @@ static void print_json(const struct vd_cli *cli, const struct vd_salvage_answer 
         json_object_set_new(r, "guest_offset", vd_json_number(range->guest));
         json_object_set_new(r, "bytes", vd_json_number(range->bytes));
         vd_json_set_text(r, "why", range->why, strlen(range->why));
-        json_array_append_new(lost, r);
+        json_array_append_new(range->kind == VD_SALVAGE_LOST ? lost : guessed, r);
     }
     if (answer->backing_why[0])
         vd_json_set_text(o, "backing_problem", answer->backing_why, strlen(answer->backing_why));
     json_object_set_new(o, "lost", lost);
+    json_object_set_new(o, "guessed_ranges", guessed);
     vd_json_print(stdout, o);
 }
 
@@ -51,6 +59,9 @@ static void print_human(const struct vd_cli *cli, const struct vd_salvage_answer
            vd_text_size(size, answer->size), vd_text_size(copied, answer->copied),
            vd_text_size(lost, answer->lost),
            answer->is_guessed ? "; read through a repair that chooses: all of it is a guess" : "");
+    if (answer->put_back)
+        printf("  read with what was lost and has one place put back (%" PRIu64 " finding%s of vdcheck)\n",
+               answer->put_back, answer->put_back == 1 ? "" : "s");
     if (answer->damage)
         printf("  the image is damaged (%" PRIu64
                " finding%s of vdcheck): what was copied may not be all that was there\n",
@@ -61,17 +72,18 @@ static void print_human(const struct vd_cli *cli, const struct vd_salvage_answer
     for (size_t i = 0; i < shown; i++) {
         const struct vd_salvage_range *range = &answer->ranges.v[i];
 
-        printf("  lost: %s at 0x%" PRIx64 ": %s\n", vd_text_size(size, range->bytes), range->guest,
-               vd_text_escape(why, sizeof(why), range->why, strlen(range->why)));
+        printf("  %s: %s at 0x%" PRIx64 ": %s\n", kind_word(range), vd_text_size(size, range->bytes),
+               range->guest, vd_text_escape(why, sizeof(why), range->why, strlen(range->why)));
     }
     if (shown < answer->ranges.n)
         printf("  ... %zu ranges more (--verbose lists them)\n", answer->ranges.n - shown);
-    if (answer->lost)
-        printf("  zeroes stand for what was lost; the whole list is in %s.vdcheck-lost\n", name);
+    if (answer->ranges.n)
+        printf("  %sthe whole list is in %s.vdcheck-lost\n",
+               answer->lost ? "zeroes stand for what was lost; " : "", name);
 }
 
-/* The list of what is zeroes in the new image for want of better, beside it: offset, bytes and reason in each
- * line. */
+/* The list of what is zeroes in the new image for want of better, or a guess, beside it: offset, bytes, which
+ * of the two, and the reason in each line. */
 static int keep_list(const struct vd_cli *cli, const struct vd_salvage_answer *answer, struct vd_err *err)
 {
     vd_auto_mem char *path = NULL;
@@ -85,9 +97,10 @@ static int keep_list(const struct vd_cli *cli, const struct vd_salvage_answer *a
     f = fopen(path, "wx");
     if (!f)
         return vd_fail(err, VD_ERR_IO, errno, "%s: cannot keep the list of what was lost", path);
-    fprintf(f, "# guest offset, bytes, why they could not be read\n");
+    fprintf(f, "# guest offset, bytes, lost or guessed, why\n");
     for (size_t i = 0; i < answer->ranges.n; i++)
-        fprintf(f, "0x%" PRIx64 " %" PRIu64 " %s\n", answer->ranges.v[i].guest, answer->ranges.v[i].bytes,
+        fprintf(f, "0x%" PRIx64 " %" PRIu64 " %s %s\n", answer->ranges.v[i].guest, answer->ranges.v[i].bytes,
+                kind_word(&answer->ranges.v[i]),
                 vd_text_escape(why, sizeof(why), answer->ranges.v[i].why, strlen(answer->ranges.v[i].why)));
     if (answer->ranges_dropped)
         fprintf(f, "# and %zu ranges more\n", answer->ranges_dropped);
@@ -120,7 +133,7 @@ int vd_cmd_salvage(struct vd_cli *cli)
         else if (!cli->quiet)
             print_human(cli, &answer);
         /* What is a guess is not all that there was. */
-        status = answer.lost || answer.is_guessed || answer.damage ? VD_EXIT_LEFT : 0;
+        status = answer.ranges.n || answer.is_guessed || answer.damage ? VD_EXIT_LEFT : 0;
         if (keep_list(cli, &answer, &err) < 0)
             status |= vd_cli_fail(&err);
     }

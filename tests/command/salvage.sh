@@ -76,6 +76,14 @@ expect 0
 # a whole table
 cp a.qed t.qed
 poke t.qed $L1 0x7fff0000
+vd salvage t.qed out.raw          # it is in the file, and has one place
+expect 0
+says out 'put back'
+vd io -r -q -f raw -c 'read -P 1 0 64k' out.raw
+expect 0
+rm out.raw*
+table=$(peek a.qed $L1)
+poke t.qed "$table" 7             # now it reads as none
 vd salvage t.qed out.raw
 expect 4
 says out '512 MiB lost'
@@ -174,7 +182,11 @@ cp a.qed empty.qed
 dd if=/dev/zero of=empty.qed bs=64k seek=1 count=1 conv=notrunc status=none
 vd salvage empty.qed out.raw
 expect 4
-says out 'may not be all'
+says out 'guessed: '
+says out 'out.raw.vdcheck-lost'
+holds "the list names the guess" grep -q '^0x0 [0-9]* guessed ' out.raw.vdcheck-lost
+vd io -f raw -r -q -c 'read -P 1 0 64k' out.raw
+expect 0
 rm out.raw* empty.qed
 
 # ---- with its base, whose data is the guest's as well; without it, what the image itself holds, and that is said

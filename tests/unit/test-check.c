@@ -81,9 +81,11 @@ START_TEST(a_check_leaves_everything_and_counts_it)
 END_TEST
 
 static enum vd_verdict only_leaks(void *opaque, const struct vd_check *ck, const struct vd_finding_kind *kind,
-                                  enum vd_severity severity, enum vd_level level, const char **reason)
+                                  const struct vd_found_args *args, enum vd_severity severity,
+                                  enum vd_level level, const char **reason)
 {
     (void)ck;
+    (void)args;
     (void)severity;
     (void)level;
     ++*(int *)opaque;

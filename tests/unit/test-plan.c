@@ -15,7 +15,7 @@ struct question {
 static enum vd_verdict ask(struct question q, const char **reason)
 {
     *reason = NULL;
-    return vd_plan_decide(&q.plan, &q.ck, &kind, q.severity, q.level, reason);
+    return vd_plan_decide(&q.plan, &q.ck, &kind, NULL, q.severity, q.level, reason);
 }
 
 static void must_fix(struct question q)
