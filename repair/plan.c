@@ -75,11 +75,6 @@ static const struct rule rules[] = {
     {has_no_room,            "there is no room to keep the bytes that undo would need"               },
 };
 
-enum vd_level vd_plan_level(const struct vd_plan *plan, const struct vd_finding_kind *kind)
-{
-    return plan->only_puts_back && (kind->flags & VD_ORPHAN) ? VD_LEVEL_ALL : plan->level;
-}
-
 /* Does the repair write a reference, where there is a wrong one or none? */
 static bool puts_back(const struct vd_finding_kind *kind, const struct vd_found_args *args,
                       enum vd_severity severity)
@@ -94,13 +89,12 @@ enum vd_verdict vd_plan_decide(void *opaque, const struct vd_check *ck, const st
                                const struct vd_found_args *args, enum vd_severity severity,
                                enum vd_level level, const char **reason)
 {
-    struct vd_plan plan = *(const struct vd_plan *)opaque;
+    const struct vd_plan *plan = opaque;
 
-    if (plan.only_puts_back && !puts_back(kind, args, severity))
+    if (plan->only_puts_back && !puts_back(kind, args, severity))
         return VD_LEAVE;
-    plan.level = vd_plan_level(&plan, kind);
     for (size_t i = 0; i < VD_ARRAY_SIZE(rules); i++)
-        if (rules[i].forbids(&plan, ck, severity, level)) {
+        if (rules[i].forbids(plan, ck, severity, level)) {
             *reason = rules[i].reason;
             return VD_LEAVE;
         }

@@ -15,12 +15,9 @@ struct vd_plan {
     enum vd_level level;
     unsigned flags;      /* VD_HOLD, VD_FREEZE, VD_EVIDENCE of the first check */
     bool frees_nothing;  /* there is no room for the bytes that an undo file would have to keep */
-    bool only_puts_back; /* for reading: references that were lost are put back, lost tables by choice, too;
-                            nothing is given up, copied or cleared */
+    bool only_puts_back; /* for reading: references that were lost are put back; nothing is given up, copied
+                            or cleared */
 };
-
-/* The level up to which this kind of finding is repaired. */
-enum vd_level vd_plan_level(const struct vd_plan *plan, const struct vd_finding_kind *kind);
 
 /* A vd_decide_fn; opaque is the plan. */
 enum vd_verdict vd_plan_decide(void *opaque, const struct vd_check *ck, const struct vd_finding_kind *kind,

@@ -290,16 +290,15 @@ static int note_put_back(const struct vd_work *work, struct vd_salvage_answer *a
 }
 
 /*
- * The same image with the references that are proven put back, and lost tables where there is one place for
- * them; NULL where that is no better. What a repair would clear, extend or copy is left: it is lost, and
- * told.
+ * The same image with lost references put back, those that are proven and those that have one place; NULL
+ * where that is no better. What a repair would clear, extend or copy is left: it is lost, and told.
  */
 static struct BlockDriverState *open_better(struct BlockDriverState *file, const struct BlockDriver *drv,
                                             struct vd_budget *budget, struct vd_work *work,
                                             struct vd_salvage_answer *answer, struct vd_err *err)
 {
     struct vd_transaction_options opts = {
-        .plan = {.level = VD_LEVEL_SAFE, .only_puts_back = true},
+        .plan = {.level = VD_LEVEL_ALL, .only_puts_back = true},
           .budget = budget
     };
     struct vd_err why = VD_ERR_INIT;

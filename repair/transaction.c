@@ -110,10 +110,10 @@ static int run_rounds(struct vd_work *work, const struct vd_transaction_options 
     return rc;
 }
 
-static bool has_something_to_fix(const struct vd_ledger *ledger, const struct vd_plan *plan)
+static bool has_something_to_fix(const struct vd_ledger *ledger, enum vd_level level)
 {
     for (size_t i = 0; i < ledger->groups.n; i++)
-        if (ledger->groups.v[i]->level <= vd_plan_level(plan, ledger->groups.v[i]->kind))
+        if (ledger->groups.v[i]->level <= level)
             return true;
     return false;
 }
@@ -182,7 +182,7 @@ int vd_work_prepare(struct vd_work *work, const struct vd_transaction_options *o
     if (check(work, work->file, opts, NULL, &plan, NULL, &work->before, err) < 0)
         return -1;
     plan.flags |= work->before.ledger->flags;
-    if (!has_something_to_fix(work->before.ledger, &plan)) {
+    if (!has_something_to_fix(work->before.ledger, plan.level)) {
         if (plan.level)
             say_why_left(work, &plan);
         return 0;

@@ -155,12 +155,15 @@ static int compare(struct counts *c, const uint8_t *bytes, uint64_t in_bytes, ui
     return 0;
 }
 
-/* Counts that the file system never wrote, of clusters of the file. */
+/* Counts that the file system never wrote, of clusters in use. Where none is in use the counts are 0, and a
+ * copy of the file may have a hole for them. */
 static void judge_hole(struct counts *c, const struct vd_scan_piece *piece)
 {
     struct vd_span host = {piece->table->span.off + piece->at, piece->len};
+    uint64_t first = piece->table->cookie * c->q->g.block_n + (piece->at * 8 >> c->q->g.refcount_order),
+             n = (uint64_t)piece->len * 8 >> c->q->g.refcount_order, used = vd_next_claimed(c->ck, first);
 
-    if (c->judges_nothing || piece->table->cookie * c->q->g.block_n >= c->s->map_clusters ||
+    if (c->judges_nothing || used == VD_NOWHERE || used >= first + n ||
         (piece->bytes && !vd_is_zero(piece->bytes, piece->len)) ||
         !bdrv_is_hole(c->ck->bs->file, (int64_t)host.off, (int64_t)host.len))
         return;
