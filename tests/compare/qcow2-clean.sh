@@ -76,6 +76,9 @@ while read -r size options words; do
     # shellcheck disable=SC2086 # words
     work a.qcow2 $words
     judge a.qcow2
+    # with a hole wherever there are zeroes
+    cp --sparse=always a.qcow2 sparse.qcow2
+    judge sparse.qcow2
 done <<'IMAGES'
 # disk  options                                                      what is done
 0        compat=0.10
