@@ -26,6 +26,7 @@ libvdcheck_a_SOURCES += \
 	formats/qcow2/layout.h \
 	formats/qcow2/live.c \
 	formats/qcow2/live.h \
+	formats/qcow2/lost-header.c \
 	formats/qcow2/map.c \
 	formats/qcow2/orphan.c \
 	formats/qcow2/pass-deep.c \

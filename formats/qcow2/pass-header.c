@@ -5,7 +5,9 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
+#include "formats/base/bytes.h"
 #include "formats/qcow2/qcow2.h"
 
 /* An encryption method that is not known is LUKS where the extension for it leads to a LUKS header. */
@@ -21,21 +23,90 @@ static int plan_crypt_method(struct BlockDriverState *bs, struct qcow2_header *f
     return 0;
 }
 
-/* What a repair of the rule writes: the field's new value. *level is none where there is no such value, and 0
- * where it is the row's. */
-static int plan_header(struct vd_check *ck, enum qcow2_finding finding, struct qcow2_header *fixed,
-                       enum vd_level *level, struct vd_err *err)
+/* What a repair of a rule writes. */
+struct header_plan {
+    struct qcow2_header fixed;
+    enum vd_level level;   /* none where there is no such value, and 0 where it is the row's */
+    const char *from, *to; /* the fields that are written */
+    bool finds_tables;     /* the guest reads what it could not, all over the disk */
+    bool ends_extensions;  /* an end of the extensions is written behind the header, where there are none */
+};
+
+/* Is the other header's L1 table this one, with nothing in what it has more? Then it may be the disk's size
+ * that is wrong. */
+static bool maps_no_more(struct BlockDriverState *bs, const struct qcow2_header *other)
+{
+    const struct qcow2 *q = bs->opaque;
+    struct vd_err ignored = VD_ERR_INIT;
+    uint64_t word;
+
+    if (other->l1_table_offset != q->header.l1_table_offset)
+        return false;
+    for (uint64_t i = q->header.l1_size; i < other->l1_size; i++)
+        if (qcow2_read_words(bs, other->l1_table_offset, i, 1, &word, &ignored) < 0 || word)
+            return false;
+    return true;
+}
+
+/* Where one field is not enough to find the tables again, all of the header may be found by them. */
+static int plan_lost_header(struct vd_check *ck, struct header_plan *plan, struct vd_err *err)
 {
     const struct qcow2 *q = ck->bs->opaque;
 
-    *fixed = q->header;
-    *level = 0;
-    switch ((int)finding) {
+    if (qcow2_search_lost_header(ck, &plan->fixed, &plan->level, err) < 0)
+        return -1;
+    if (plan->level == VD_LEVEL_NONE)
+        return 0;
+    if (q->g.is_usable && maps_no_more(ck->bs, &plan->fixed)) {
+        plan->level = VD_LEVEL_NONE;
+        return 0;
+    }
+    plan->from = q->g.is_usable ? "size" : "magic";
+    plan->to = q->g.is_usable ? "l1_table_offset" : "compression_type";
+    plan->finds_tables = true;
+    plan->ends_extensions = !q->g.is_usable;
+    return 0;
+}
+
+/* What stands behind a header that was lost are extensions, or what it was lost to. */
+static int end_extensions(struct vd_check *ck, uint32_t at, struct vd_err *err)
+{
+    uint8_t first[8];
+
+    if (bdrv_pread_padded(ck->bs->file, at, sizeof(first), first, err) < 0)
+        return -1;
+    if (qcow2_is_known_extension(vd_get_be32(first)))
+        return 0;
+    memset(first, 0, sizeof(first));
+    return bdrv_pwrite(ck->bs->file, at, sizeof(first), first, VD_STAGE_ROOT, err);
+}
+
+static int plan_search(struct vd_check *ck, enum qcow2_finding finding, struct header_plan *plan,
+                       struct vd_err *err)
+{
+    if (qcow2_search_header(ck, finding, &plan->fixed, &plan->level, err) < 0)
+        return -1;
+    return plan->level == VD_LEVEL_NONE && finding == QCOW2_HEADER_CLUSTER_BITS
+               ? plan_lost_header(ck, plan, err)
+               : 0;
+}
+
+static int plan_header(struct vd_check *ck, const struct qcow2_rule *rule, struct header_plan *plan,
+                       struct vd_err *err)
+{
+    const struct qcow2 *q = ck->bs->opaque;
+    struct qcow2_header *fixed = &plan->fixed;
+    enum vd_level *level = &plan->level;
+
+    *plan = (struct header_plan){.fixed = q->header, .from = rule->field, .to = rule->field};
+    switch ((int)rule->finding) {
     case QCOW2_HEADER_MAGIC:
         fixed->magic = QCOW2_MAGIC;
         return 0;
     case QCOW2_HEADER_VERSION:
+        /* Of a header without a cluster size more than the version may be lost. */
         fixed->version = q->g.version;
+        *level = q->g.is_usable ? 0 : VD_LEVEL_NONE;
         return 0;
     case QCOW2_HEADER_LENGTH_SHORT:
     case QCOW2_HEADER_LENGTH_LARGE:
@@ -57,29 +128,53 @@ static int plan_header(struct vd_check *ck, enum qcow2_finding finding, struct q
     case QCOW2_REFCOUNT_ORDER_INVALID:
     case QCOW2_L1_OFFSET_MISALIGNED:
     case QCOW2_L1_OFFSET_OUT_OF_FILE:
-        return qcow2_search_header(ck, finding, fixed, level, err);
+        return plan_search(ck, rule->finding, plan, err);
+    case QCOW2_SIZE_EXCEEDS_L1:
+        return plan_lost_header(ck, plan, err);
     default:
         *level = VD_LEVEL_NONE;
         return 0;
     }
 }
 
+/* Where the rule is broken by one field and the repair is of others, text names one of them. */
+static const char *other_field(const struct qcow2_header *now, const struct qcow2_header *then, char text[64])
+{
+    for (size_t i = 0; i < qcow2_header_layout.n; i++) {
+        const struct vd_field *field = &qcow2_header_layout.fields[i];
+
+        if (vd_field_get(field, now) == vd_field_get(field, then))
+            continue;
+        snprintf(text, 64, "%s 0x%" PRIx64, field->name, vd_field_get(field, then));
+        return text;
+    }
+    return NULL;
+}
+
 static int judge_rule(struct vd_check *ck, const struct qcow2_rule *rule, struct vd_err *err)
 {
     const struct qcow2 *q = ck->bs->opaque;
     const struct vd_field *field = vd_layout_find(&qcow2_header_layout, rule->field);
-    struct qcow2_header fixed;
-    enum vd_level level;
+    struct header_plan plan;
     uint64_t now = vd_field_get(field, &q->header), then;
+    char text[64];
 
-    if (plan_header(ck, rule->finding, &fixed, &level, err) < 0)
+    if (plan_header(ck, rule, &plan, err) < 0)
         return -1;
-    then = level == VD_LEVEL_NONE ? now : vd_field_get(field, &fixed);
+    then = plan.level == VD_LEVEL_NONE ? now : vd_field_get(field, &plan.fixed);
     if (vd_found(ck, rule->finding, .host = field->offset, .found = now,
-                 .expected = then != now ? then : VD_NOWHERE, .level = level) == VD_LEAVE)
+                 .expected = then != now ? then : VD_NOWHERE,
+                 .expected_text = then == now && plan.level != VD_LEVEL_NONE
+                                      ? other_field(&q->header, &plan.fixed, text)
+                                      : NULL,
+                 .guest = plan.finds_tables ? 0 : VD_NOWHERE,
+                 .guest_bytes = plan.finds_tables ? vd_min(plan.fixed.size, INT64_MAX) : 0,
+                 .level = plan.level) == VD_LEAVE)
         return 0;
     ck->has_changed = true;
-    return qcow2_write_fields(ck->bs, &fixed, rule->field, rule->field, VD_STAGE_ROOT, err);
+    if (plan.ends_extensions && end_extensions(ck, plan.fixed.header_length, err) < 0)
+        return -1;
+    return qcow2_write_fields(ck->bs, &plan.fixed, plan.from, plan.to, VD_STAGE_ROOT, err);
 }
 
 int qcow2_pass_header(struct vd_check *ck, struct vd_err *err)

@@ -643,6 +643,24 @@ void qcow2_state_done(struct qcow2_state *s);
 int qcow2_search_header(struct vd_check *ck, enum qcow2_finding finding, struct qcow2_header *fixed,
                         enum vd_level *level, struct vd_err *err);
 
+/* How a header explains the file. */
+struct qcow2_fit {
+    bool is_fit;     /* every cluster that is named has the count that it should have */
+    uint64_t leaked; /* clusters that are counted, and nothing leads to them */
+    uint64_t mapped; /* clusters of guest data */
+    bool has_maps;   /* there are words that can only be maps of subclusters */
+};
+
+/* Tries a header; the image is read by its own again afterwards. */
+int qcow2_try_header(struct vd_check *ck, const struct qcow2_header *header, struct qcow2_fit *fit,
+                     struct vd_err *err);
+
+/* ---- lost-header.c */
+
+/* A whole header for an image whose own leads to no table. *level is all where one was found, else none. */
+int qcow2_search_lost_header(struct vd_check *ck, struct qcow2_header *fixed, enum vd_level *level,
+                             struct vd_err *err);
+
 /* Is it the header that is wrong? */
 int qcow2_judge_suspect(struct vd_check *ck, struct vd_err *err);
 

@@ -57,13 +57,14 @@ static void count_words(struct vd_check *ck, const struct qcow2_table *t, uint64
 }
 
 /* Another kind of entries is believed only where the words themselves speak for it. */
-static bool is_plausible(struct vd_check *ck, const struct qcow2_state *s)
+static bool is_plausible(struct vd_check *ck, const struct qcow2_state *s, bool *has_maps)
 {
     const struct qcow2 *q = ck->bs->opaque;
     uint64_t entries = 0, maps = 0;
 
     for (size_t i = 0; i < s->walk.tables.n; i++)
         count_words(ck, &s->walk.tables.v[i], &entries, &maps);
+    *has_maps = maps;
     return q->g.has_extended_l2 ? maps >= entries : entries >= maps;
 }
 
@@ -102,20 +103,22 @@ static bool has_other_entries(const struct qcow2_header *a, const struct qcow2_h
     return (a->incompatible_features ^ b->incompatible_features) & QCOW2_INCOMPAT_EXTENDED_L2;
 }
 
-static int try_header(struct vd_check *ck, const struct qcow2_header *header, bool *is_fit, uint64_t *leaked,
-                      struct vd_err *err)
+int qcow2_try_header(struct vd_check *ck, const struct qcow2_header *header, struct qcow2_fit *fit,
+                     struct vd_err *err)
 {
     struct qcow2 *q = ck->bs->opaque;
     struct qcow2_header as_it_is = q->header;
     struct qcow2_state s = {0};
     struct vd_check *scratch = vd_scratch_new(ck, err);
 
+    *fit = (struct qcow2_fit){0};
     if (!scratch)
         return -1;
     q->header = *header;
     q->g = qcow2_derive(header, q->g.file_size);
-    *is_fit = !breaks_a_rule(q) && fits(scratch, &s, leaked) &&
-              (!has_other_entries(header, &as_it_is) || is_plausible(scratch, &s));
+    fit->is_fit = !breaks_a_rule(q) && fits(scratch, &s, &fit->leaked) &&
+                  (is_plausible(scratch, &s, &fit->has_maps) || !has_other_entries(header, &as_it_is));
+    fit->mapped = s.walk.allocated + s.walk.compressed;
     q->header = as_it_is;
     q->g = qcow2_derive(&as_it_is, q->g.file_size);
     qcow2_state_done(&s);
@@ -126,14 +129,14 @@ static int try_header(struct vd_check *ck, const struct qcow2_header *header, bo
 static int try_other(struct vd_check *ck, struct other *other, const struct qcow2_header *header,
                      enum qcow2_finding finding, const char *field, struct vd_err *err)
 {
-    uint64_t leaked = 0;
-    bool is_fit = false;
+    struct qcow2_fit fit;
 
-    if (try_header(ck, header, &is_fit, &leaked, err) < 0)
+    if (qcow2_try_header(ck, header, &fit, err) < 0)
         return -1;
-    if (!is_fit || leaked > other->leaked || (leaked == other->leaked && !other->n))
+    if (!fit.is_fit || fit.leaked > other->leaked || (fit.leaked == other->leaked && !other->n))
         return 0;
-    *other = (struct other){finding, *header, field, leaked, leaked == other->leaked ? other->n + 1 : 1};
+    *other =
+        (struct other){finding, *header, field, fit.leaked, fit.leaked == other->leaked ? other->n + 1 : 1};
     return 0;
 }
 
@@ -257,13 +260,12 @@ int qcow2_judge_suspect(struct vd_check *ck, struct vd_err *err)
     const struct qcow2 *q = ck->bs->opaque;
     struct other other = {.leaked = 1};
     const struct vd_field *field;
-    uint64_t leaked = 0;
-    bool is_fit = false;
+    struct qcow2_fit fit;
 
-    if (try_header(ck, &q->header, &is_fit, &leaked, err) < 0)
+    if (qcow2_try_header(ck, &q->header, &fit, err) < 0)
         return -1;
-    if (is_fit)
-        other.leaked = leaked;
+    if (fit.is_fit)
+        other.leaked = fit.leaked;
     if (try_all(ck, &other, err) < 0)
         return -1;
     if (other.n != 1)
