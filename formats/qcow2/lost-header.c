@@ -14,12 +14,14 @@
 #include "formats/qcow2/qcow2.h"
 
 enum {
-    MOST_PLACES = 1 << 14, /* clusters from the beginning of the file: QEMU puts first tables there */
-    MOST_L1_CLUSTERS = 64, /* of one table */
-    MOST_FITTED = 256,     /* readings that are compared with all counts */
-    FIRST_ORDER = QCOW2_DEFAULT_REFCOUNT_ORDER,
+    MOST_PLACES = 1 << 16,   /* clusters from the beginning of the file: QEMU puts first tables there */
+    MOST_L1_CLUSTERS = 4096, /* of one table */
+    LENGTHS_TRIED = 3,
+    MOST_FITTED = 256, /* readings that are compared with all counts */
     USUAL_LENGTH = QCOW2_HEADER_BYTES,
 };
+
+VD_VEC(offset_vec, uint64_t)
 
 struct search {
     struct vd_check *ck;
@@ -28,6 +30,7 @@ struct search {
     struct qcow2_header best;
     struct qcow2_fit best_fit;
     unsigned best_n, fitted;
+    struct offset_vec reftables; /* clusters whose first word could name a refcount block */
 };
 
 /* The image is read by this header until the next one. */
@@ -117,63 +120,116 @@ static int weigh(struct search *s, const struct qcow2_header *h, struct vd_err *
 
 /* ---- the L1 table */
 
-/* The cluster as the next one of an L1 table: is it counted, and does it parse? *used and *table are those of
- * its last entry that leads somewhere. */
-static int look_at_l1(struct search *s, uint64_t off, uint64_t first, bool *parses, uint64_t *used,
-                      uint64_t *table, struct vd_err *err)
+/* How far a table is followed, cluster by cluster. */
+struct table {
+    uint64_t off;
+    uint64_t n;    /* entries */
+    uint64_t used; /* the last entry that leads somewhere, and the table there; 0: none does */
+    uint64_t leads_to;
+};
+
+static int note_used(struct search *s, struct table *t, uint64_t off, struct vd_err *err)
 {
     uint64_t word[512], n = s->q->g.cluster_size / 8;
-    bool is_used;
 
-    if (qcow2_parses_as_l1(s->ck, off, n, parses, &is_used, err) < 0)
-        return -1;
-    for (uint64_t at = 0; *parses && at < n; at += 512) {
+    for (uint64_t at = 0; at < n; at += 512) {
         uint64_t k = vd_min(512, n - at);
 
         if (qcow2_read_words(s->ck->bs, off, at, k, word, err) < 0)
             return -1;
         for (uint64_t i = 0; i < k; i++)
             if (word[i] & QCOW2_OFFSET_MASK) {
-                *used = first + at + i;
-                *table = word[i] & QCOW2_OFFSET_MASK;
+                t->used = t->n + at + i;
+                t->leads_to = word[i] & QCOW2_OFFSET_MASK;
             }
     }
     return 0;
 }
 
-/* A table that begins at off, of one cluster, of two, ... */
-static int try_l1(struct search *s, struct qcow2_header h, uint64_t off, struct vd_err *err)
+/* The next cluster of the table: is it counted, does it parse, and does it lead to L2 tables if anywhere? */
+static bool goes_on(struct search *s, struct table *t, struct vd_err *why)
 {
-    uint64_t cs = s->q->g.cluster_size, n = cs / 8, used = 0, table = 0;
+    uint64_t cs = s->q->g.cluster_size, off = t->off + 8 * t->n;
+    bool parses, is_used, leads = true;
+
+    /* Behind its first cluster a table may have holes where it is empty. */
+    if ((!t->n && bdrv_is_hole(s->ck->bs->file, (int64_t)off, (int64_t)cs)) ||
+        qcow2_parses_as_l1(s->ck, off, cs / 8, &parses, &is_used, why) < 0 || !parses)
+        return false;
+    if (is_used && (qcow2_names_l2_tables(s->ck->bs, (struct vd_span){off, cs}, &leads, why) < 0 || !leads))
+        return false;
+    if (note_used(s, t, off, why) < 0)
+        return false;
+    t->n += cs / 8;
+    return true;
+}
+
+static int try_table(struct search *s, struct qcow2_header h, const struct table *t, struct vd_err *err)
+{
+    h.l1_table_offset = t->off;
+    return t->leads_to && set_sizes(s, &h, t->n, t->used, t->leads_to) ? weigh(s, &h, err) : 0;
+}
+
+/* The table that begins at off: as long as it goes on, and where that fits nothing, a little shorter. */
+static int try_l1(struct search *s, const struct qcow2_header *h, uint64_t off, struct vd_err *err)
+{
+    struct table kept[LENGTHS_TRIED] = {0}, t = {.off = off};
     struct vd_err why = VD_ERR_INIT;
-    bool parses = true, leads = false;
+    uint64_t k = 0;
 
-    h.l1_table_offset = off;
-    for (uint64_t k = 0; k < MOST_L1_CLUSTERS && parses; k++) {
-        uint64_t before = table;
-
-        if (bdrv_is_hole(s->ck->bs->file, (int64_t)(off + k * cs), (int64_t)cs) ||
-            look_at_l1(s, off + k * cs, k * n, &parses, &used, &table, &why) < 0 || !parses)
-            break;
-        if (table == before ||
-            (!k && (qcow2_names_l2_tables(s->ck->bs, (struct vd_span){off, cs}, &leads, &why) < 0 || !leads)))
-            continue;
-        if (set_sizes(s, &h, (k + 1) * n, used, table) && weigh(s, &h, err) < 0)
+    while (k < MOST_L1_CLUSTERS && goes_on(s, &t, &why))
+        kept[k++ % LENGTHS_TRIED] = t;
+    if (why.kind == VD_ERR_CANCELLED)
+        return vd_budget_go_on(s->ck->budget, err);
+    for (uint64_t i = 0; i < LENGTHS_TRIED && i < k; i++)
+        if (try_table(s, *h, &kept[(k - 1 - i) % LENGTHS_TRIED], err) < 0)
             return -1;
-        h.size = s->base.size;
-    }
-    return why.kind == VD_ERR_CANCELLED ? vd_budget_go_on(s->ck->budget, err) : 0;
+    return 0;
 }
 
 static int try_l1_places(struct search *s, const struct qcow2_header *h, struct vd_err *err)
 {
     for (uint64_t i = 1; i < places(s); i++)
-        if (vd_budget_go_on(s->ck->budget, err) < 0 || try_l1(s, *h, i << s->q->g.cluster_bits, err) < 0)
+        if (vd_budget_go_on(s->ck->budget, err) < 0 || try_l1(s, h, i << s->q->g.cluster_bits, err) < 0)
             return -1;
     return 0;
 }
 
 /* ---- the refcount table */
+
+static bool is_reftable_known(const struct search *s, const struct qcow2_header *h)
+{
+    return h->refcount_table_clusters && vd_is_aligned(h->refcount_table_offset, s->q->g.cluster_size) &&
+           h->refcount_table_offset && h->refcount_table_offset < s->q->g.file_end;
+}
+
+static bool names_block(struct search *s, uint64_t off, uint64_t *block)
+{
+    const struct qcow2_geometry *g = &s->q->g;
+    struct vd_err ignored = VD_ERR_INIT;
+
+    return !bdrv_is_hole(s->ck->bs->file, (int64_t)off, 8) &&
+           qcow2_read_words(s->ck->bs, off, 0, 1, block, &ignored) == 0 && *block &&
+           vd_is_aligned(*block, g->cluster_size) && *block < g->file_end && *block != off;
+}
+
+/* Which clusters could be refcount tables is the same for all widths of counts. */
+static int gather_reftables(struct search *s, uint32_t bits, struct vd_err *err)
+{
+    struct qcow2_header h = s->base;
+    uint64_t block;
+
+    h.cluster_bits = bits;
+    read_by(s, &h);
+    s->reftables.n = 0;
+    for (uint64_t i = 1; !is_reftable_known(s, &h) && i < places(s); i++) {
+        if (vd_budget_go_on(s->ck->budget, err) < 0)
+            return -1;
+        if (names_block(s, i << bits, &block) && offset_vec_push(&s->reftables, i << bits) < 0)
+            return vd_fail_memory(err);
+    }
+    return 0;
+}
 
 /* Does the first block that this cluster names count the header, this cluster and itself? */
 static bool is_reftable(struct search *s, uint64_t off)
@@ -182,10 +238,7 @@ static bool is_reftable(struct search *s, uint64_t off)
     struct vd_err ignored = VD_ERR_INIT;
     uint64_t block, count[3], own[] = {0, off >> g->cluster_bits, 0};
 
-    if (bdrv_is_hole(s->ck->bs->file, (int64_t)off, 8) ||
-        qcow2_read_words(s->ck->bs, off, 0, 1, &block, &ignored) < 0)
-        return false;
-    if (!block || !vd_is_aligned(block, g->cluster_size) || block >= g->file_end || block == off)
+    if (!names_block(s, off, &block))
         return false;
     own[2] = block >> g->cluster_bits;
     for (size_t i = 0; i < VD_ARRAY_SIZE(own); i++) {
@@ -204,12 +257,6 @@ static bool is_reftable(struct search *s, uint64_t off)
     return true;
 }
 
-static bool is_reftable_known(const struct search *s, const struct qcow2_header *h)
-{
-    return h->refcount_table_clusters && vd_is_aligned(h->refcount_table_offset, s->q->g.cluster_size) &&
-           h->refcount_table_offset && h->refcount_table_offset < s->q->g.file_end;
-}
-
 static int try_reftables(struct search *s, struct qcow2_header h, struct vd_err *err)
 {
     read_by(s, &h);
@@ -217,12 +264,11 @@ static int try_reftables(struct search *s, struct qcow2_header h, struct vd_err 
         return try_l1_places(s, &h, err);
     h.refcount_table_clusters = (uint32_t)vd_div_up(
         vd_div_up(s->q->g.file_end >> s->q->g.cluster_bits, s->q->g.block_n), s->q->g.cluster_size / 8);
-    for (uint64_t i = 1; i < places(s); i++) {
-        uint64_t off = i << s->q->g.cluster_bits;
-
-        if (!is_reftable(s, off))
+    for (size_t i = 0; i < s->reftables.n; i++) {
+        read_by(s, &h);
+        if (!is_reftable(s, s->reftables.v[i]))
             continue;
-        h.refcount_table_offset = off;
+        h.refcount_table_offset = s->reftables.v[i];
         read_by(s, &h);
         if (try_l1_places(s, &h, err) < 0)
             return -1;
@@ -283,7 +329,8 @@ int qcow2_search_lost_header(struct vd_check *ck, struct qcow2_header *fixed, en
     *level = VD_LEVEL_NONE;
     for (uint32_t bits = QCOW2_MIN_CLUSTER_BITS; rc == 0 && bits <= QCOW2_MAX_CLUSTER_BITS; bits++)
         if (!is_known || bits == as_it_is.cluster_bits)
-            rc = try_orders(&s, bits, err);
+            rc = gather_reftables(&s, bits, err) < 0 ? -1 : try_orders(&s, bits, err);
+    offset_vec_done(&s.reftables);
     read_by(&s, &as_it_is);
     if (rc < 0 || s.best_n != 1 || s.fitted > MOST_FITTED)
         return rc;
