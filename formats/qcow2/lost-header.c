@@ -16,7 +16,7 @@
 enum {
     MOST_PLACES = 1 << 16,   /* clusters from the beginning of the file: QEMU puts first tables there */
     MOST_L1_CLUSTERS = 4096, /* of one table */
-    LENGTHS_TRIED = 3,
+    LENGTHS_TRIED = 8,
     MOST_FITTED = 256, /* readings that are compared with all counts */
     USUAL_LENGTH = QCOW2_HEADER_BYTES,
 };
@@ -177,8 +177,11 @@ static int try_l1(struct search *s, const struct qcow2_header *h, uint64_t off, 
     struct vd_err why = VD_ERR_INIT;
     uint64_t k = 0;
 
-    while (k < MOST_L1_CLUSTERS && goes_on(s, &t, &why))
-        kept[k++ % LENGTHS_TRIED] = t;
+    /* An empty end makes no other table. */
+    for (uint64_t i = 0; i < MOST_L1_CLUSTERS && goes_on(s, &t, &why); i++) {
+        k += !k || t.leads_to != kept[(k - 1) % LENGTHS_TRIED].leads_to;
+        kept[(k - 1) % LENGTHS_TRIED] = t;
+    }
     if (why.kind == VD_ERR_CANCELLED)
         return vd_budget_go_on(s->ck->budget, err);
     for (uint64_t i = 0; i < LENGTHS_TRIED && i < k; i++)
