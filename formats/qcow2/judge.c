@@ -23,14 +23,27 @@ static bool is_lost_slot(const struct qcow2_bad_slot *bad)
            bad->why == QCOW2_L1_ENTRY_OVERLAP;
 }
 
+/* Is what stands in the bad slot, but for stray low bits, a table that another slot names? Then it may be
+ * that one's entry that is wrong. */
+static bool names_anothers(const struct judge *j, const struct qcow2_bad_slot *bad)
+{
+    uint64_t masked = vd_align_down(bad->word & QCOW2_OFFSET_MASK, j->g->cluster_size);
+
+    for (size_t i = 0; bad->why == QCOW2_L1_ENTRY_MISALIGNED && i < j->walk->tables.n; i++)
+        if (j->walk->tables.v[i].off == masked)
+            return true;
+    return false;
+}
+
 /* The one orphan that a bad slot of the active table must have led to: there is no other bad slot and no
  * other orphan. */
 static const struct qcow2_orphan *proven_orphan(const struct judge *j, const struct qcow2_bad_slot *bad)
 {
     const struct qcow2_orphans *o = &j->s->orphans;
 
-    if (bad->tree || j->lost_slots != 1 || o->list.n != 1 || !o->are_distinct || !o->is_complete ||
-        j->ck->map_is_incomplete || qcow2_guest(j->g, bad->slot, o->list.v[0].last) >= j->g->size)
+    if (bad->tree || j->lost_slots != 1 || o->list.n != 1 || o->list.v[0].odd || !o->are_distinct ||
+        !o->is_complete || j->ck->map_is_incomplete ||
+        qcow2_guest(j->g, bad->slot, o->list.v[0].last) >= j->g->size || names_anothers(j, bad))
         return NULL;
     return &o->list.v[0];
 }

@@ -12,6 +12,9 @@
 
 #define MOST_BYTES_READ ((uint64_t)1 << 30)
 
+/* A table has no more entries that do not fit than one for so many that do. */
+enum { ODD_SHARE = 8 };
+
 struct search {
     struct vd_check *ck;
     const struct qcow2 *q;
@@ -36,7 +39,16 @@ static bool is_unclaimed(const struct search *s, const struct qcow2_entry *e)
     return true;
 }
 
-/* Do these words fit an orphan? Counts them into *orphan. */
+/* An entry with data that an orphan's table has. Without snapshots every cluster has one owner, and its entry
+ * says so. */
+static bool is_target(const struct search *s, const struct qcow2_orphan *orphan, const struct qcow2_entry *e)
+{
+    return (e->type == QCOW2_PACKED || e->is_copied || s->has_snapshots) && e->host != orphan->off &&
+           is_unclaimed(s, e);
+}
+
+/* Counts words into *orphan. False: too many of them do not fit. A few may be damaged: what they hide is lost
+ * all the same, and must not be taken for free space. */
 static bool words_fit(struct search *s, struct qcow2_orphan *orphan, uint64_t first, uint64_t n)
 {
     uint64_t words = s->g->entry_bytes / 8;
@@ -44,22 +56,18 @@ static bool words_fit(struct search *s, struct qcow2_orphan *orphan, uint64_t fi
     for (uint64_t i = 0; i < n; i++) {
         uint64_t word = s->word[i * words], bitmap = words > 1 ? s->word[i * words + 1] : 0;
         struct qcow2_entry e = qcow2_parse_entry(s->g, word, bitmap, 0);
+        bool has_data = e.type != QCOW2_UNALLOCATED && e.type != QCOW2_ZERO_PLAIN;
 
         if (!(word | bitmap))
             continue;
-        if (e.faults & ~(unsigned)(QCOW2_F_PARTIAL_TAIL | QCOW2_F_OFFSET_UNUSED))
-            return false;
         orphan->last = first + i;
-        if (e.type == QCOW2_UNALLOCATED || e.type == QCOW2_ZERO_PLAIN)
-            continue;
-        /* Without snapshots every cluster has one owner, and its entry says so. */
-        if (e.type != QCOW2_PACKED && !e.is_copied && !s->has_snapshots)
-            return false;
-        if (e.host == orphan->off || !is_unclaimed(s, &e))
-            return false;
-        orphan->targets++;
+        if ((e.faults & ~(unsigned)(QCOW2_F_PARTIAL_TAIL | QCOW2_F_OFFSET_UNUSED)) ||
+            (has_data && !is_target(s, orphan, &e)))
+            orphan->odd++;
+        else
+            orphan->targets += has_data;
     }
-    return true;
+    return orphan->odd * ODD_SHARE <= orphan->targets;
 }
 
 static int gather_targets(struct search *s, uint64_t n, struct vd_err *err)

@@ -109,8 +109,8 @@ static bool may_be_proven(const struct leaks *l)
 {
     const struct qcow2_orphans *o = &l->s->orphans;
 
-    return o->list.n == 1 && o->are_distinct && o->is_complete && !(l->ck->flags & VD_SAW_CORRUPTION) &&
-           !l->ck->kept_leaks && !l->s->snapshots.list.n;
+    return o->list.n == 1 && !o->list.v[0].odd && o->are_distinct && o->is_complete &&
+           !(l->ck->flags & VD_SAW_CORRUPTION) && !l->ck->kept_leaks && !l->s->snapshots.list.n;
 }
 
 /* An empty slot can be read: as zeroes, or as the backing file. To put a table there changes what the guest

@@ -590,6 +590,7 @@ void qcow2_reftable_done(struct qcow2_reftable *table);
 struct qcow2_orphan {
     uint64_t off;
     uint64_t targets; /* entries with data, all unclaimed */
+    uint64_t odd;     /* entries that do not fit: a table may be damaged beside being lost */
     uint64_t last;    /* index of the last entry that is not 0 */
 };
 

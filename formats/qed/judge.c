@@ -116,14 +116,27 @@ static bool explains_all(const struct judge *j, const struct qed_orphan *orphan)
     return vd_runs_total(j->free_clusters) == (j->g->table_bytes >> j->g->cluster_bits) + orphan->targets;
 }
 
+/* Is what stands in the bad slot, but for stray low bits, a table that another slot names? Then it may be
+ * that one's entry that is wrong, and which of the two lost its table is open. */
+static bool names_anothers(const struct judge *j, const struct qed_bad_slot *bad)
+{
+    uint64_t masked = vd_align_down(bad->entry, j->g->cluster_size);
+
+    for (size_t i = 0; bad->why == QED_L1_ENTRY_MISALIGNED && i < j->walk->tables.n; i++)
+        if (j->walk->tables.v[i].off == masked)
+            return true;
+    return false;
+}
+
 /* The one orphan that proves itself for this bad slot, or NULL. */
 static const struct qed_orphan *proven_orphan(const struct judge *j, const struct qed_bad_slot *bad)
 {
     struct qed_orphan_vec *orphans = j->orphans;
 
     if (bad->why == QED_L1_ENTRY_SHARED || j->walk->bad_slots_n != 1 || orphans->n != 1 ||
-        !orphans->is_complete || !orphans->are_distinct || j->ck->map_is_incomplete ||
-        !orphan_fits(j, &orphans->v[0], bad->slot) || !explains_all(j, &orphans->v[0]))
+        !orphans->is_complete || !orphans->are_distinct || orphans->v[0].odd || j->ck->map_is_incomplete ||
+        !orphan_fits(j, &orphans->v[0], bad->slot) || !explains_all(j, &orphans->v[0]) ||
+        names_anothers(j, bad))
         return NULL;
     orphans->v[0].is_proven = true;
     return &orphans->v[0];
@@ -455,7 +468,8 @@ static int judge_bad_tables(struct judge *j, struct vd_err *err)
     if (j->masked.n) {
         qsort(j->masked.v, j->masked.n, sizeof(*j->masked.v), by_number);
         for (size_t i = 0; i < j->orphans->n; i++)
-            if (qed_orphan_clusters(j->ck->bs, j->g, &j->orphans->v[i], &j->orphaned, err) < 0)
+            if (qed_orphan_clusters(j->ck->bs, j->g, j->free_clusters, &j->orphans->v[i], &j->orphaned, err) <
+                0)
                 return -1;
     }
     for (size_t i = 0; i < tables->n; i++) {

@@ -12,6 +12,9 @@
 
 #define MOST_BYTES_READ ((uint64_t)1 << 30)
 
+/* A table has no more entries that do not fit than one for so many that do. */
+enum { ODD_SHARE = 8 };
+
 struct search {
     struct BlockDriverState *bs;
     const struct qed_geometry *g;
@@ -21,36 +24,36 @@ struct search {
     struct vd_runs *targets; /* NULL: not gathered */
 };
 
-/* Do these entries fit an orphan? Counts them into *orphan. */
+/* An entry that an orphan's table has: a cluster that nobody names, outside of the table. */
+static bool is_target(const struct search *s, uint64_t off, uint64_t entry)
+{
+    return qed_l2_entry_kind(s->g, entry) == QED_ENTRY_GOOD && entry - off >= s->g->table_bytes &&
+           vd_runs_has(s->free_clusters, entry >> s->g->cluster_bits);
+}
+
+/* Counts entries into *orphan. False: too many of them do not fit. A few may be damaged: what they hide is
+ * lost all the same, and must not be taken for free space. */
 static bool entries_fit(struct search *s, struct qed_orphan *orphan, uint64_t first, uint64_t n)
 {
     for (uint64_t i = 0; i < n; i++) {
         uint64_t e = s->entry[i];
 
-        switch (qed_l2_entry_kind(s->g, e)) {
-        case QED_ENTRY_NONE:
+        if (!e)
             continue;
-        case QED_ENTRY_ZERO:
-            break;
-        case QED_ENTRY_GOOD:
-            if (e - orphan->off < s->g->table_bytes ||
-                !vd_runs_has(s->free_clusters, e >> s->g->cluster_bits))
-                return false;
+        if (is_target(s, orphan->off, e))
             orphan->targets++;
-            break;
-        default:
-            return false;
-        }
+        else if (qed_l2_entry_kind(s->g, e) != QED_ENTRY_ZERO)
+            orphan->odd++;
         orphan->first = orphan->used++ ? orphan->first : first + i;
         orphan->last = first + i;
     }
-    return true;
+    return orphan->odd * ODD_SHARE <= orphan->targets;
 }
 
-static int gather_targets(struct search *s, uint64_t n, struct vd_err *err)
+static int gather_targets(struct search *s, uint64_t off, uint64_t n, struct vd_err *err)
 {
     for (uint64_t i = 0; s->targets && i < n; i++)
-        if (s->entry[i] > QED_ZERO_CLUSTER &&
+        if (is_target(s, off, s->entry[i]) &&
             vd_runs_add(s->targets, s->entry[i] >> s->g->cluster_bits, 1) < 0)
             return vd_fail_memory(err);
     return 0;
@@ -68,7 +71,7 @@ static int try_table(struct search *s, uint64_t off, struct qed_orphan *orphan, 
         s->bytes_read += 8 * n;
         if (!entries_fit(s, orphan, first, n))
             return 0;
-        if (gather_targets(s, n, err) < 0)
+        if (gather_targets(s, off, n, err) < 0)
             return -1;
         first += n;
     }
@@ -190,10 +193,11 @@ int qed_find_orphans(struct vd_check *ck, const struct qed_geometry *g, struct v
 }
 
 int qed_orphan_clusters(struct BlockDriverState *bs, const struct qed_geometry *g,
-                        const struct qed_orphan *orphan, struct vd_runs *out, struct vd_err *err)
+                        struct vd_runs *free_clusters, const struct qed_orphan *orphan, struct vd_runs *out,
+                        struct vd_err *err)
 {
     vd_auto_mem uint64_t *entry = malloc(VD_WINDOW * sizeof(*entry));
-    struct search s = {.bs = bs, .g = g, .entry = entry, .targets = out};
+    struct search s = {.bs = bs, .g = g, .free_clusters = free_clusters, .entry = entry, .targets = out};
 
     if (!entry)
         return vd_fail_memory(err);
@@ -202,7 +206,8 @@ int qed_orphan_clusters(struct BlockDriverState *bs, const struct qed_geometry *
     for (uint64_t first = 0; first < g->table_n; first += VD_WINDOW) {
         uint64_t n = vd_min(VD_WINDOW, g->table_n - first);
 
-        if (qed_read_entries(bs, orphan->off, first, n, entry, err) < 0 || gather_targets(&s, n, err) < 0)
+        if (qed_read_entries(bs, orphan->off, first, n, entry, err) < 0 ||
+            gather_targets(&s, orphan->off, n, err) < 0)
             return -1;
     }
     return 0;

@@ -169,7 +169,7 @@ static int judge_each_orphan(struct leaks *l, struct vd_check *taken, struct vd_
     for (size_t i = 0; rc == 0 && i < l->s->orphans.n; i++) {
         struct vd_runs all = {0}, own = {0};
 
-        rc = qed_orphan_clusters(l->ck->bs, l->g, &l->s->orphans.v[i], &all, err);
+        rc = qed_orphan_clusters(l->ck->bs, l->g, &l->s->free_clusters, &l->s->orphans.v[i], &all, err);
         if (rc == 0)
             rc = take_own(taken, &all, &own, err);
         if (rc == 0 && vd_runs_add_all(orphaned, &own) < 0)

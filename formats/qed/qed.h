@@ -182,6 +182,7 @@ const struct qed_table *qed_walk_find(const struct qed_walk *walk, uint64_t off)
 struct qed_orphan {
     uint64_t off;
     uint64_t used;        /* entries that are not 0 */
+    uint64_t odd;         /* of these, entries that do not fit: a table may be damaged beside being lost */
     uint64_t targets;     /* data clusters, all unreferenced */
     uint64_t first, last; /* indexes of the first and the last entry that is not 0 */
     bool has_rival; /* another table fits that begins in the midst of this one, or this one in the midst of it
@@ -200,9 +201,10 @@ struct qed_orphan_vec {
 int qed_find_orphans(struct vd_check *ck, const struct qed_geometry *g, struct vd_runs *free_clusters,
                      struct qed_orphan_vec *orphans, struct vd_err *err);
 
-/* Adds the clusters of an orphan, table and data, to out. */
+/* Adds the clusters of an orphan, table and data, to out; of those in free_clusters. */
 int qed_orphan_clusters(struct BlockDriverState *bs, const struct qed_geometry *g,
-                        const struct qed_orphan *orphan, struct vd_runs *out, struct vd_err *err);
+                        struct vd_runs *free_clusters, const struct qed_orphan *orphan, struct vd_runs *out,
+                        struct vd_err *err);
 
 /* ---- judge.c: from counts to findings */
 
