@@ -12,12 +12,13 @@ enum qed_entry_kind qed_l1_entry_kind(const struct qed_geometry *g, uint64_t ent
         return entry <= QED_RESERVED_MAX ? QED_ENTRY_RESERVED_VALUE : QED_ENTRY_MISALIGNED;
     if (entry < g->header_end)
         return QED_ENTRY_IN_HEADER;
-    if (entry >= g->file_end)
+    if (entry >= g->file_size)
         return QED_ENTRY_OUT_OF_FILE;
     if (entry >= g->l1_off && entry - g->l1_off < g->table_bytes)
         return QED_ENTRY_IN_L1;
-    return vd_span_within((struct vd_span){entry, g->table_bytes}, g->file_end) ? QED_ENTRY_GOOD
-                                                                                : QED_ENTRY_PARTIAL;
+    /* Of a table every byte must be there, not only all but a sector's. */
+    return vd_span_within((struct vd_span){entry, g->table_bytes}, g->file_size) ? QED_ENTRY_GOOD
+                                                                                 : QED_ENTRY_PARTIAL;
 }
 
 enum qed_entry_kind qed_l2_entry_kind(const struct qed_geometry *g, uint64_t entry)

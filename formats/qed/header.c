@@ -165,7 +165,7 @@ static bool l1_is_in_header(const struct qed_header *h, const struct qed_geometr
 static bool l1_is_out_of_file(const struct qed_header *h, const struct qed_geometry *g)
 {
     return g->is_usable && !l1_is_misaligned(h, g) &&
-           !vd_span_within((struct vd_span){h->l1_table_offset, g->table_bytes}, g->file_end);
+           !vd_span_within((struct vd_span){h->l1_table_offset, g->table_bytes}, g->file_size);
 }
 
 static bool header_size_is_zero(const struct qed_header *h, const struct qed_geometry *g)

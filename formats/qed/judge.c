@@ -174,14 +174,16 @@ static bool meets_orphan(const struct judge *j, uint64_t entry)
 static int sound_straddler(const struct judge *j, const struct qed_bad_slot *bad, bool *is_sound,
                            struct vd_err *err)
 {
-    uint64_t there = j->g->file_size - bad->entry, n = (j->g->file_end - bad->entry) >> j->g->cluster_bits;
+    /* A torn last entry reads as if zeroes followed. */
+    uint64_t there = vd_align_up_sat(j->g->file_size - bad->entry, 8),
+             n = (j->g->file_end - bad->entry) >> j->g->cluster_bits;
     uint64_t wrong = 0, used = 0;
 
     *is_sound = false;
     if (meets_orphan(j, bad->entry) ||
-        !vd_runs_has_all(j->free_clusters, bad->entry >> j->g->cluster_bits, n))
+        (n && !vd_runs_has_all(j->free_clusters, bad->entry >> j->g->cluster_bits, n)))
         return 0;
-    if (qed_table_fit(j->ck->bs, j->g, bad->entry, vd_align_down(there, 8), &wrong, &used, err) < 0)
+    if (qed_table_fit(j->ck->bs, j->g, bad->entry, there, &wrong, &used, err) < 0)
         return -1;
     *is_sound = used && !wrong && !bdrv_is_fixed_length(j->ck->bs);
     return 0;

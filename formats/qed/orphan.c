@@ -127,7 +127,9 @@ static int add_orphan(const struct search *s, struct qed_orphan_vec *orphans, st
 static int search_run(struct search *s, struct vd_check *ck, struct vd_run run,
                       struct qed_orphan_vec *orphans, struct vd_err *err)
 {
-    uint64_t need = s->g->table_bytes >> s->g->cluster_bits, end = run.first + run.count;
+    /* What the end of the file cuts off is no whole table. */
+    uint64_t need = s->g->table_bytes >> s->g->cluster_bits,
+             end = vd_min(run.first + run.count, s->g->file_size >> s->g->cluster_bits);
 
     for (uint64_t c = run.first; c + need <= end;) {
         uint64_t hole = hole_clusters(s, c, end);
