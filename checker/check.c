@@ -177,21 +177,25 @@ static void sink_scratch_done(struct vd_check *scratch)
 }
 
 /* What concerns the file itself and not its format. */
-static void judge_file(struct run *run)
+static int judge_file(struct run *run, struct vd_err *err)
 {
     struct BlockDriverState *file = bdrv_protocol(run->ck.bs);
 
     if (file->drv != &vd_file_driver)
-        return;
+        return 0;
     if (vd_file_has_no_locks(file))
         vd_found(&run->ck, VD_IMAGE_NO_LOCKS, .host = VD_NOWHERE);
     if (file->open_flags & BDRV_O_FORCE_SHARE) {
         if (vd_file_has_writer(file))
             vd_found(&run->ck, VD_IMAGE_IN_USE, .host = VD_NOWHERE);
-        return;
+        return 0;
     }
+    /* A guest that started meanwhile was not kept out: what was found is a mix. */
+    if ((file->open_flags & BDRV_O_GENTLE) && vd_file_still_quiet(file, err) < 0)
+        return -1;
     if (vd_file_has_changed(file))
         vd_found(&run->ck, VD_IMAGE_CHANGED_WHILE_READ, .host = VD_NOWHERE);
+    return 0;
 }
 
 static int run_all(struct run *run, struct vd_err *err)
@@ -210,7 +214,8 @@ static int run_all(struct run *run, struct vd_err *err)
         bs->drv->bdrv_co_check(bs, &run->ck, run->opts->decide ? BDRV_FIX_LEAKS | BDRV_FIX_ERRORS : 0, err) <
             0)
         return -1;
-    judge_file(run);
+    if (judge_file(run, err) < 0)
+        return -1;
     if (run->ledger->is_out_of_memory)
         return vd_fail_memory(err);
     return 0;

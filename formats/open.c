@@ -145,7 +145,7 @@ static struct BlockDriverState *open_named(struct BlockDriverState *bs, const st
     *answer = vd_gate_find(&opts->gate, bs->filename, bs->backing_file, bs->backing_file_len, &path, err);
     if (*answer != VD_GATE_OPEN)
         return NULL;
-    file = vd_gate_open(path, opts->flags & (BDRV_O_RDWR | BDRV_O_FORCE_SHARE), err);
+    file = vd_gate_open(path, opts->flags & (BDRV_O_RDWR | BDRV_O_FORCE_SHARE | BDRV_O_GENTLE), err);
     if (!file && refuses_writing(opts, err)) {
         forget_refusal(err);
         file = vd_gate_open(path, 0, err);

@@ -108,6 +108,7 @@ static int take_locks(struct BlockDriverState *bs, int flags, struct vd_err *err
 {
     enum vd_lock_mode mode = flags & BDRV_O_RDWR          ? VD_LOCK_WRITE
                              : flags & BDRV_O_FORCE_SHARE ? VD_LOCK_SHARE
+                             : flags & BDRV_O_GENTLE      ? VD_LOCK_GENTLE
                                                           : VD_LOCK_READ;
 
     switch (vd_lock_take(file_of(bs)->fd, mode, bs->filename, err)) {
@@ -369,6 +370,11 @@ bool vd_file_has_no_locks(struct BlockDriverState *bs)
 bool vd_file_has_writer(struct BlockDriverState *bs)
 {
     return vd_lock_has_writer(file_of(bs)->fd);
+}
+
+int vd_file_still_quiet(struct BlockDriverState *bs, struct vd_err *err)
+{
+    return vd_lock_still_quiet(file_of(bs)->fd, bs->filename, err);
 }
 
 const struct stat *vd_file_stat(struct BlockDriverState *bs)

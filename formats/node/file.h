@@ -16,8 +16,8 @@ extern const struct BlockDriver vd_file_driver;
 
 /*
  * Opens path with BDRV_O_ flags and takes the locks that they stand for: what `qemu-img check` takes for a
- * read-only open, what `qemu-img check -r` takes with BDRV_O_RDWR, one byte with BDRV_O_FORCE_SHARE.
- * VD_ERR_BUSY where another program is in the way. The node owns the descriptor.
+ * read-only open, what `qemu-img check -r` takes with BDRV_O_RDWR, one byte with BDRV_O_FORCE_SHARE or
+ * BDRV_O_GENTLE. VD_ERR_BUSY where another program is in the way. The node owns the descriptor.
  */
 struct BlockDriverState *vd_file_open(const char *path, int flags, struct vd_err *err);
 
@@ -35,6 +35,11 @@ bool vd_file_has_no_locks(struct BlockDriverState *bs);
 
 /* Has another program the file open for writing, by QEMU's locks? */
 bool vd_file_has_writer(struct BlockDriverState *bs);
+
+/* Has nobody begun to write since the file was opened with BDRV_O_GENTLE? -1 with VD_ERR_BUSY where somebody
+ * has.
+ */
+int vd_file_still_quiet(struct BlockDriverState *bs, struct vd_err *err);
 
 /* What fstat said when the node was opened, and after the last write of ours. */
 const struct stat *vd_file_stat(struct BlockDriverState *bs);

@@ -23,12 +23,13 @@ struct lock_rows {
 
 /* Who takes what, and what is then tested: one row for each mode. */
 static const struct lock_rows rows[] = {
-    [VD_LOCK_SHARE] = {.held = {USES + READ},                                                               .tested = {DENIES + READ}},
+    [VD_LOCK_SHARE] = {.held = {USES + READ},                                                               .tested = {DENIES + READ}                             },
     [VD_LOCK_READ] = {.held = {USES + READ, DENIES + WRITE, DENIES + RESIZE},
-                       .tested = {DENIES + READ, USES + WRITE, USES + RESIZE}                                                        },
+                       .tested = {DENIES + READ, USES + WRITE, USES + RESIZE}                                                                                     },
     [VD_LOCK_WRITE] = {.held = {USES + READ, USES + WRITE, USES + RESIZE, DENIES + WRITE, DENIES + RESIZE},
                        .tested = {DENIES + READ, DENIES + WRITE, DENIES + RESIZE, USES + WRITE,
-                                  USES + RESIZE}                                                                                     },
+                                  USES + RESIZE}                                                                                                                  },
+    [VD_LOCK_GENTLE] = {.held = {USES + READ},                                                               .tested = {DENIES + READ, USES + WRITE, USES + RESIZE}},
 };
 
 static int lock_byte(int fd, int byte, short type)
@@ -103,6 +104,17 @@ enum vd_lock_result vd_lock_take(int fd, enum vd_lock_mode mode, const char *pat
         return VD_LOCK_FAILED;
     }
     return VD_LOCK_TAKEN;
+}
+
+int vd_lock_still_quiet(int fd, const char *path, struct vd_err *err)
+{
+    static const int bytes[] = {USES + WRITE, USES + RESIZE};
+    int held = 0;
+
+    for (size_t i = 0; i < VD_ARRAY_SIZE(bytes); i++)
+        if (is_held_by_others(fd, bytes[i], &held) == 0 && held)
+            return busy(path, bytes[i], err);
+    return 0;
 }
 
 bool vd_lock_has_writer(int fd)

@@ -51,9 +51,10 @@ static const struct {
     enum vd_lock_mode mode;
     const char *takes, *tests;
 } modes[] = {
-    {VD_LOCK_SHARE, "100",                 "200"                },
-    {VD_LOCK_READ,  "100 201 203",         "101 103 200"        },
-    {VD_LOCK_WRITE, "100 101 103 201 203", "101 103 200 201 203"},
+    {VD_LOCK_SHARE,  "100",                 "200"                },
+    {VD_LOCK_READ,   "100 201 203",         "101 103 200"        },
+    {VD_LOCK_WRITE,  "100 101 103 201 203", "101 103 200 201 203"},
+    {VD_LOCK_GENTLE, "100",                 "101 103 200"        },
 };
 
 START_TEST(each_mode_takes_its_bytes_and_no_other)
@@ -206,6 +207,23 @@ START_TEST(a_writer_is_seen_by_who_only_looks)
 }
 END_TEST
 
+START_TEST(who_reads_gently_keeps_no_writer_out_and_sees_it_afterwards)
+{
+    int ours = open_image(O_RDWR), other = open_image(O_RDWR);
+    struct vd_err err = VD_ERR_INIT;
+
+    ck_assert_int_eq(vd_lock_take(ours, VD_LOCK_GENTLE, "image", &err), VD_LOCK_TAKEN);
+    must(vd_lock_still_quiet(ours, "image", &err), &err);
+    ck_assert_int_eq(vd_lock_take(other, VD_LOCK_READ, "image", &err), VD_LOCK_TAKEN);
+    must(vd_lock_still_quiet(ours, "image", &err), &err);
+    ck_assert_int_eq(vd_lock_take(other, VD_LOCK_WRITE, "image", &err), VD_LOCK_TAKEN);
+    must_fail(vd_lock_still_quiet(ours, "image", &err), &err, VD_ERR_BUSY);
+    close(other);
+    must(vd_lock_still_quiet(ours, "image", &err), &err);
+    close(ours);
+}
+END_TEST
+
 START_TEST(the_story_names_the_file_and_what_the_other_does)
 {
     int ours = open_image(O_RDWR), other = open_image(O_RDWR);
@@ -224,4 +242,5 @@ UNIT_TESTS("lock", each_mode_takes_its_bytes_and_no_other, each_mode_refuses_its
            who_holds_everything_alone_keeps_everybody_out,
            an_upgrade_tests_again_and_a_failed_one_holds_nothing, of_two_racers_never_both_win,
            a_descriptor_for_reading_is_enough_to_read_lock, a_writer_is_seen_by_who_only_looks,
+           who_reads_gently_keeps_no_writer_out_and_sees_it_afterwards,
            the_story_names_the_file_and_what_the_other_does)
