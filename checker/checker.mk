@@ -2,19 +2,22 @@ libvdcheck_a_SOURCES += \
 	checker/alone.c checker/alone.h \
 	checker/cancel.c checker/cancel.h \
 	checker/check.c checker/check.h \
+	checker/discover.c checker/discover.h \
 	checker/ledger.c checker/ledger.h \
 	checker/progress.c checker/progress.h \
 	checker/store.c checker/store.h \
 	checker/usemap.c checker/usemap.h \
 	checker/usemap-bits.c checker/usemap-counts.c checker/usemap-inside.h
 
-# The schema stands in one file, as SQL; the program has it as a string.
-nodist_libvdcheck_a_SOURCES += checker/schema.inc
-BUILT_SOURCES += checker/schema.inc
-CLEANFILES += checker/schema.inc
+# A schema stands in one file, as SQL; the program has it as a string.
+schemas = checker/schema.inc
+nodist_libvdcheck_a_SOURCES += $(schemas)
+BUILT_SOURCES += $(schemas)
+CLEANFILES += $(schemas)
 EXTRA_DIST += checker/schema.sql
+to_string = mkdir -p checker && sed -e 's/--.*//' -e 's/"/\\"/g' -e 's/.*/"&\\n"/'
 checker/schema.inc: $(srcdir)/checker/schema.sql
-	$(AM_V_GEN)mkdir -p checker && sed -e 's/--.*//' -e 's/"/\\"/g' -e 's/.*/"&\\n"/' $(srcdir)/checker/schema.sql > $@.tmp && mv $@.tmp $@
+	$(AM_V_GEN)$(to_string) $(srcdir)/checker/schema.sql > $@.tmp && mv $@.tmp $@
 
 # BUILT_SOURCES serve `make` and `make check` only; these, every goal.
 checker/store.$(OBJEXT) checker/libvdcheck_san_a-store.$(OBJEXT): checker/schema.inc

@@ -5,6 +5,7 @@ unit_tests = \
 	tests/unit/test-budget \
 	tests/unit/test-bytes \
 	tests/unit/test-check \
+	tests/unit/test-discover \
 	tests/unit/test-err \
 	tests/unit/test-fault \
 	tests/unit/test-file \
@@ -37,6 +38,8 @@ tests_unit_test_bytes_CFLAGS = $(unit_cflags)
 tests_unit_test_bytes_LDADD = $(unit_ldadd)
 tests_unit_test_check_CFLAGS = $(unit_cflags)
 tests_unit_test_check_LDADD = $(unit_ldadd)
+tests_unit_test_discover_CFLAGS = $(unit_cflags)
+tests_unit_test_discover_LDADD = $(unit_ldadd)
 tests_unit_test_err_CFLAGS = $(unit_cflags)
 tests_unit_test_err_LDADD = $(unit_ldadd)
 tests_unit_test_fault_CFLAGS = $(unit_cflags)
