@@ -4,6 +4,7 @@ libvdcheck_a_SOURCES += \
 	checker/check.c checker/check.h \
 	checker/discover.c checker/discover.h \
 	checker/ledger.c checker/ledger.h \
+	checker/pool.c checker/pool.h \
 	checker/progress.c checker/progress.h \
 	checker/store.c checker/store.h \
 	checker/usemap.c checker/usemap.h \

@@ -17,6 +17,7 @@ unit_tests = \
 	tests/unit/test-lock \
 	tests/unit/test-overlay \
 	tests/unit/test-plan \
+	tests/unit/test-pool \
 	tests/unit/test-qcow2-entry \
 	tests/unit/test-qcow2-refcount \
 	tests/unit/test-qed-entry \
@@ -62,6 +63,8 @@ tests_unit_test_overlay_CFLAGS = $(unit_cflags)
 tests_unit_test_overlay_LDADD = $(unit_ldadd)
 tests_unit_test_plan_CFLAGS = $(unit_cflags)
 tests_unit_test_plan_LDADD = $(unit_ldadd)
+tests_unit_test_pool_CFLAGS = $(unit_cflags)
+tests_unit_test_pool_LDADD = $(unit_ldadd)
 tests_unit_test_qcow2_entry_CFLAGS = $(unit_cflags)
 tests_unit_test_qcow2_entry_LDADD = $(unit_ldadd)
 tests_unit_test_qcow2_refcount_CFLAGS = $(unit_cflags)
