@@ -2,6 +2,7 @@ libvdcheck_a_SOURCES += \
 	checker/alone.c checker/alone.h \
 	checker/cancel.c checker/cancel.h \
 	checker/check.c checker/check.h \
+	checker/confine.c checker/confine.h \
 	checker/discover.c checker/discover.h \
 	checker/ledger.c checker/ledger.h \
 	checker/pool.c checker/pool.h \

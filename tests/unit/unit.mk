@@ -5,6 +5,7 @@ unit_tests = \
 	tests/unit/test-budget \
 	tests/unit/test-bytes \
 	tests/unit/test-check \
+	tests/unit/test-confine \
 	tests/unit/test-discover \
 	tests/unit/test-err \
 	tests/unit/test-fault \
@@ -39,6 +40,8 @@ tests_unit_test_bytes_CFLAGS = $(unit_cflags)
 tests_unit_test_bytes_LDADD = $(unit_ldadd)
 tests_unit_test_check_CFLAGS = $(unit_cflags)
 tests_unit_test_check_LDADD = $(unit_ldadd)
+tests_unit_test_confine_CFLAGS = $(unit_cflags)
+tests_unit_test_confine_LDADD = $(unit_ldadd)
 tests_unit_test_discover_CFLAGS = $(unit_cflags)
 tests_unit_test_discover_LDADD = $(unit_ldadd)
 tests_unit_test_err_CFLAGS = $(unit_cflags)
