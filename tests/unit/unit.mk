@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Units, one program for each module; its source has the same name.
 unit_tests = \
+	tests/unit/test-auditdb \
 	tests/unit/test-block \
 	tests/unit/test-budget \
 	tests/unit/test-bytes \
@@ -32,6 +33,8 @@ unit_tests = \
 	tests/unit/test-usecount \
 	tests/unit/test-usemap
 
+tests_unit_test_auditdb_CFLAGS = $(unit_cflags)
+tests_unit_test_auditdb_LDADD = $(unit_ldadd)
 tests_unit_test_block_CFLAGS = $(unit_cflags)
 tests_unit_test_block_LDADD = $(unit_ldadd)
 tests_unit_test_budget_CFLAGS = $(unit_cflags)

@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "checker/audit.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "checker/auditdb.h"
+#include "checker/confine.h"
+#include "checker/pool.h"
+#include "checker/shard.h"
+#include "formats/finding.h"
+#include "formats/node/gate.h"
+#include "formats/registry.h"
+
+enum { OWN_MEMORY = 64 << 20 }; /* bytes that a worker has beside what an image costs */
+
+/* An image that is to be checked. Workers are confined to one folder, so that is a group. */
+struct task {
+    const struct vd_candidate *image;
+    size_t folder;
+};
+
+VD_VEC(task_vec, struct task)
+
+struct audit {
+    const struct vd_audit_options *opts;
+    struct vd_auditdb *db;
+    const struct vd_kept *kept;
+    size_t kept_n;
+    struct vd_candidate_vec found;
+    struct task_vec tasks;
+    struct vd_audit_sums *sums;
+    uint64_t done;
+    bool is_full, was_resumed;
+};
+
+/* What a worker may say of an image, and whether that holds until something changes. */
+static const struct {
+    const char *word;
+    bool is_complete;
+} statuses[] = {
+    {"clean",       true },
+    {"repaired",    true },
+    {"leaking",     true },
+    {"dirty",       true },
+    {"damaged",     true },
+    {"unsupported", true },
+    {"error",       false},
+    {"busy",        false},
+};
+
+void vd_audit_rules(char *text, size_t room)
+{
+    const struct vd_finding_kind *row;
+    XXH64_hash_t hash = 0;
+
+    for (size_t i = 0; (row = vd_finding_row(i)); i++) {
+        char line[200];
+        int n = snprintf(line, sizeof(line), "%s %d %d %u", row->id, (int)row->severity, (int)row->level,
+                         row->flags);
+
+        hash = XXH3_64bits_withSeed(line, (size_t)n, hash);
+    }
+    snprintf(text, room, PACKAGE_VERSION "-%08" PRIx32, (uint32_t)hash);
+}
+
+static double now(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+/* ---- finding them */
+
+static void complain(void *opaque, const struct vd_err *err)
+{
+    struct audit *a = opaque;
+
+    a->sums->unreadable++;
+    if (a->opts->complain)
+        a->opts->complain(a->opts->opaque, err);
+}
+
+/* What was an image last night and is none by its first bytes now is damaged, not gone. */
+static bool is_known(void *opaque, const char *path)
+{
+    struct audit *a = opaque;
+
+    return vd_auditdb_find(a->db, path) != NULL;
+}
+
+static int find_images(struct audit *a, struct vd_err *err)
+{
+    struct vd_discover_options how = a->opts->discover;
+
+    how.budget = a->opts->budget;
+    how.is_known = is_known;
+    how.complain = complain;
+    how.opaque = a;
+    return vd_discover(a->opts->paths, a->opts->paths_n, &how, &a->found, err);
+}
+
+static int by_path(const void *a, const void *b)
+{
+    return strcmp(((const struct vd_candidate *)a)->path, ((const struct vd_candidate *)b)->path);
+}
+
+static bool is_found(const struct audit *a, const char *path)
+{
+    const struct vd_candidate key = {.path = (char *)path};
+
+    return a->found.n && bsearch(&key, a->found.v, a->found.n, sizeof(key), by_path);
+}
+
+static bool is_there(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0 || (errno != ENOENT && errno != ENOTDIR);
+}
+
+/* Images of earlier runs that nobody finds any more, wherever they lay. */
+static int note_gone(struct audit *a, struct vd_err *err)
+{
+    for (size_t i = 0; i < a->kept_n; i++)
+        if (!is_found(a, a->kept[i].path) && !is_there(a->kept[i].path) &&
+            vd_auditdb_gone(a->db, &a->kept[i], err) < 0)
+            return -1;
+    return 0;
+}
+
+/* ---- unchanged? */
+
+static bool is_same_file(const struct vd_identity *a, const struct vd_identity *b)
+{
+    return a->dev == b->dev && a->ino == b->ino && a->size == b->size && a->mtime_ns == b->mtime_ns &&
+           a->ctime_ns == b->ctime_ns && a->head_xxh == b->head_xxh;
+}
+
+/* A base that has come or gone changes what is true of an overlay, and no byte of it. */
+static bool has_same_base(const struct vd_kept *kept)
+{
+    static const char *const states[] = {
+        [VD_GATE_OPEN] = "found", [VD_GATE_MISSING] = "missing", [VD_GATE_REFUSED] = "refused"};
+    const struct vd_gate gate = {0};
+    vd_auto_mem char *path = NULL;
+    struct vd_err ignored = VD_ERR_INIT;
+    enum vd_gate_answer answer;
+
+    if (!kept->backing_name)
+        return true;
+    answer = vd_gate_find(&gate, kept->path, kept->backing_name, strlen(kept->backing_name), &path, &ignored);
+    return kept->backing_state && strcmp(states[answer], kept->backing_state) == 0 &&
+           (!path || (kept->backing_path && strcmp(path, kept->backing_path) == 0));
+}
+
+static bool is_unchanged(const struct audit *a, const struct vd_candidate *image, const char *rules)
+{
+    const struct vd_kept *kept = vd_auditdb_find(a->db, image->path);
+
+    if (!kept || !is_same_file(&kept->id, &image->id) || !kept->rules || strcmp(kept->rules, rules) != 0)
+        return false;
+    /* In a run that is gone on with, what has a result has it from this very run. */
+    if (a->was_resumed && kept->run_id == vd_auditdb_run(a->db))
+        return true;
+    return !a->is_full && kept->is_complete && !image->has_repair_files && has_same_base(kept);
+}
+
+static bool is_in_folder_of(const char *path, const char *other)
+{
+    size_t len = (size_t)(strrchr(path, '/') - path);
+
+    return (size_t)(strrchr(other, '/') - other) == len && memcmp(path, other, len) == 0;
+}
+
+static int add_task(struct audit *a, const struct vd_candidate *image, struct vd_err *err)
+{
+    const struct task *last = a->tasks.n ? &a->tasks.v[a->tasks.n - 1] : NULL;
+    struct task task = {.image = image};
+
+    if (last)
+        task.folder = last->folder + !is_in_folder_of(last->image->path, image->path);
+    return task_vec_push(&a->tasks, task) < 0 ? vd_fail_memory(err) : 0;
+}
+
+static int choose_tasks(struct audit *a, const char *rules, struct vd_err *err)
+{
+    for (size_t i = 0; i < a->found.n; i++) {
+        const struct vd_candidate *image = &a->found.v[i];
+        int rc = is_unchanged(a, image, rules)
+                     ? vd_auditdb_unchanged(a->db, vd_auditdb_find(a->db, image->path), err)
+                     : add_task(a, image, err);
+
+        if (rc < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- workers */
+
+static size_t group(void *opaque, size_t job)
+{
+    const struct audit *a = opaque;
+
+    return a->opts->has_no_walls ? 0 : a->tasks.v[job].folder;
+}
+
+static int begin(void *opaque, size_t job, struct vd_err *err)
+{
+    const struct audit *a = opaque;
+    const char *path = a->tasks.v[job].image->path, *slash = strrchr(path, '/');
+    char folder[PATH_MAX];
+
+    vd_confine_be_last();
+    if (a->opts->has_no_walls)
+        return 0;
+    snprintf(folder, sizeof(folder), "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    return vd_confine(folder, err);
+}
+
+static uint64_t work(void *opaque, size_t job, FILE *out)
+{
+    const struct audit *a = opaque;
+
+    return a->opts->check(a->opts->opaque, a->tasks.v[job].image, out);
+}
+
+static int status_of(json_t *object)
+{
+    const char *word = json_string_value(json_object_get(object, "status"));
+
+    for (int i = 0; word && i < (int)VD_ARRAY_SIZE(statuses); i++)
+        if (strcmp(word, statuses[i].word) == 0)
+            return i;
+    return -1;
+}
+
+static json_t *failure(const char *reason)
+{
+    return json_pack("{s:s, s:s+}", "status", "error", "error", "the check could not be completed: ", reason);
+}
+
+/* What a worker said; where that is nothing or nonsense, an error with the reason. */
+static json_t *object_of(const struct vd_pool_result *result)
+{
+    json_t *object = result->bytes ? json_loadb(result->bytes, result->len, 0, NULL) : NULL;
+
+    if (result->bytes && status_of(object) < 0) {
+        json_decref(object);
+        return failure("the worker's answer makes no sense");
+    }
+    return object ? object : failure(result->reason);
+}
+
+static int done(void *opaque, size_t job, const struct vd_pool_result *result, struct vd_err *err)
+{
+    struct audit *a = opaque;
+    const struct vd_candidate *image = a->tasks.v[job].image;
+    const struct vd_kept *kept = vd_auditdb_find(a->db, image->path);
+    json_t *object = object_of(result);
+    bool is_complete;
+    int rc;
+
+    if (!object)
+        return vd_fail_memory(err);
+    a->done++;
+    is_complete = statuses[status_of(object)].is_complete;
+    if (!is_complete && !is_there(image->path)) {
+        /* It vanished under our hands: no news. */
+        rc = kept ? vd_auditdb_gone(a->db, kept, err) : 0;
+        a->sums->found--;
+    } else {
+        is_complete = is_complete && !json_is_true(json_object_get(object, "is_volatile"));
+        rc = vd_auditdb_put(a->db, image, object, is_complete, err);
+        a->sums->checked++;
+    }
+    json_decref(object);
+    return rc;
+}
+
+static int tick(void *opaque, struct vd_err *err)
+{
+    struct audit *a = opaque;
+
+    vd_budget_progress(a->opts->budget, "images", a->done, a->tasks.n);
+    return vd_auditdb_tick(a->db, err);
+}
+
+static int check_all(struct audit *a, struct vd_err *err)
+{
+    const struct vd_pool_options pool = {
+        .jobs_n = a->tasks.n,
+        .workers = a->opts->workers,
+        .timeout_s = a->opts->timeout_s,
+        .max_memory = a->opts->max_memory ? a->opts->max_memory + OWN_MEMORY : 0,
+        .budget = a->opts->budget,
+        .group = group,
+        .begin = begin,
+        .work = work,
+        .done = done,
+        .tick = tick,
+        .opaque = a,
+    };
+
+    return vd_pool_run(&pool, err);
+}
+
+/* ---- all of it */
+
+static XXH64_hash_t hash_words(const char *const *words, size_t n, XXH64_hash_t hash)
+{
+    for (size_t i = 0; i < n; i++)
+        hash = XXH3_64bits_withSeed(words[i], strlen(words[i]) + 1, hash);
+    return hash + n;
+}
+
+/* By what it covers an audit is known again: as one that was cut off, as a shard of the same. */
+static void name_farm(const struct vd_audit_options *opts, char *text, size_t room)
+{
+    XXH64_hash_t hash = opts->discover.raw + 2u * opts->discover.one_file_system;
+
+    for (size_t i = 0; i < opts->paths_n; i++) {
+        vd_auto_mem char *real = realpath(opts->paths[i], NULL);
+        const char *path = real ? real : opts->paths[i];
+
+        hash = hash_words(&path, 1, hash);
+    }
+    hash = hash_words(opts->discover.include, opts->discover.include_n, hash);
+    hash = hash_words(opts->discover.exclude, opts->discover.exclude_n, hash);
+    snprintf(text, room, "%016" PRIx64, hash);
+}
+
+static int begin_run(struct audit *a, const char *rules, struct vd_err *err)
+{
+    char farm[32];
+    struct vd_run_row row = {
+        .host = a->opts->host,
+        .farm = farm,
+        .rules = rules,
+        .shard = a->opts->shard,
+        .shards = a->opts->shards,
+        .is_full = a->opts->is_full,
+        .resumes = a->opts->resumes,
+    };
+
+    name_farm(a->opts, farm, sizeof(farm));
+    if (vd_auditdb_begin_run(a->db, &row, &a->is_full, &a->was_resumed, err) < 0)
+        return -1;
+    a->sums->was_resumed = a->was_resumed;
+    snprintf(a->sums->run, sizeof(a->sums->run), "%s", vd_auditdb_run_name(a->db));
+    return vd_auditdb_load(a->db, a->opts->host, &a->kept, &a->kept_n, err);
+}
+
+static int run_all(struct audit *a, struct vd_err *err)
+{
+    char rules[64];
+
+    vd_audit_rules(rules, sizeof(rules));
+    if (begin_run(a, rules, err) < 0 || find_images(a, err) < 0)
+        return -1;
+    if (note_gone(a, err) < 0)
+        return -1;
+    if (a->opts->shards > 1 && vd_shard_keep(a->opts, &a->found, err) < 0)
+        return -1;
+    a->sums->found = a->found.n;
+    return choose_tasks(a, rules, err) < 0 ? -1 : check_all(a, err);
+}
+
+/* What was finished is kept, however it ended. */
+static int end_run(struct audit *a, bool was_cut_off, double seconds, struct vd_err *err)
+{
+    const struct vd_run_sums sums = {
+        .found = a->sums->found,
+        .checked = a->sums->checked,
+        .unreadable = a->sums->unreadable,
+        .seconds = seconds,
+    };
+
+    if (!vd_auditdb_run(a->db))
+        return 0;
+    if (vd_auditdb_end_run(a->db, was_cut_off ? "cancelled" : "complete", &sums, err) < 0)
+        return -1;
+    return a->opts->keep_days && !was_cut_off ? vd_auditdb_forget(a->db, a->opts->keep_days, err) : 0;
+}
+
+int vd_audit_run(const struct vd_audit_options *opts, struct vd_audit_sums *sums, struct vd_err *err)
+{
+    struct audit a = {.opts = opts, .sums = sums};
+    struct vd_err why = VD_ERR_INIT;
+    double start = now();
+    int rc;
+
+    *sums = (struct vd_audit_sums){0};
+    a.db = vd_auditdb_open(opts->db, err);
+    if (!a.db)
+        return -1;
+    rc = run_all(&a, err);
+    sums->seconds = now() - start;
+    /* The first error is the one to tell. */
+    if (end_run(&a, rc < 0, sums->seconds, rc < 0 ? &why : err) < 0)
+        rc = -1;
+    vd_auditdb_close(a.db);
+    task_vec_done(&a.tasks);
+    vd_candidates_free(&a.found);
+    return rc;
+}
