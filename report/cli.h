@@ -17,9 +17,28 @@ enum vd_command_id {
 };
 #undef CMD
 
-enum vd_output { VD_OUTPUT_HUMAN, VD_OUTPUT_JSON, VD_OUTPUT_QEMU_JSON };
-
 VD_VEC(vd_word_vec, const char *)
+
+enum vd_output {
+    VD_OUTPUT_HUMAN,
+    VD_OUTPUT_JSON,
+    VD_OUTPUT_QEMU_JSON,
+    VD_OUTPUT_PROMETHEUS,
+    VD_OUTPUT_JUNIT,
+    VD_OUTPUT_SARIF,
+    VD_OUTPUT_NAGIOS,
+    VD_OUTPUT_CSV,
+};
+
+/* What is said to `audit` and `report` alone. */
+struct vd_farm_cli {
+    const char *db, *files_from;
+    bool is_full, resumes, raw, one_file_system, null_separated, no_sandbox, exit_zero;
+    unsigned shard, shards, timeout_s, keep_days;
+    int64_t max_memory; /* bytes */
+    int64_t since;      /* seconds since 1970; 0: ever */
+    struct vd_word_vec include, exclude, hosts, statuses, paths;
+};
 
 /* What the user said. All strings are borrowed from argv. */
 struct vd_cli {
@@ -35,6 +54,7 @@ struct vd_cli {
     struct vd_fault_rule fault;
     bool has_fault;
     struct vd_word_vec allow, io_commands;
+    struct vd_farm_cli farm;
     char **words; /* what is left: images, an id, ... */
     int words_n;
 };
@@ -45,6 +65,8 @@ int vd_cmd_undo(struct vd_cli *cli);
 int vd_cmd_map(struct vd_cli *cli);
 int vd_cmd_info(struct vd_cli *cli);
 int vd_cmd_salvage(struct vd_cli *cli);
+int vd_cmd_audit(struct vd_cli *cli);
+int vd_cmd_report(struct vd_cli *cli);
 int vd_cmd_explain(struct vd_cli *cli);
 int vd_cmd_formats(struct vd_cli *cli);
 int vd_cmd_create(struct vd_cli *cli);

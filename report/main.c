@@ -19,6 +19,7 @@
 #include "formats/base/text.h"
 #include "formats/registry.h"
 #include "report/cli.h"
+#include "report/parse.h"
 #include "report/render.h"
 #include "report/status.h"
 
@@ -195,15 +196,56 @@ static bool take_word(const char *arg, const char *const *names, int n, int *cho
 
 static int take_output(struct vd_cli *cli, const char *arg)
 {
-    static const char *const names[] = {"human", "json", "qemu-json"};
-    bool is_check = cli->command == VD_CMD_CHECK;
-    int chosen;
+    static const char *const names[] = {
+        [VD_OUTPUT_HUMAN] = "human",         [VD_OUTPUT_JSON] = "json",
+        [VD_OUTPUT_QEMU_JSON] = "qemu-json", [VD_OUTPUT_PROMETHEUS] = "prometheus",
+        [VD_OUTPUT_JUNIT] = "junit",         [VD_OUTPUT_SARIF] = "sarif",
+        [VD_OUTPUT_NAGIOS] = "nagios",       [VD_OUTPUT_CSV] = "csv",
+    };
+    bool is_check = cli->command == VD_CMD_CHECK, is_report = cli->command == VD_CMD_REPORT;
+    int chosen, n = is_report ? (int)VD_ARRAY_SIZE(names) : is_check ? 3 : 2;
 
-    if (!take_word(arg, names, is_check ? 3 : 2, &chosen))
+    if (!take_word(arg, names, n, &chosen) || (is_report && chosen == VD_OUTPUT_QEMU_JSON))
         return vd_cli_usage(cli, "--output=%s: %s expected", arg,
-                            is_check ? "human, json or qemu-json" : "human or json");
+                            is_report  ? "human, json, prometheus, junit, sarif, nagios or csv"
+                            : is_check ? "human, json or qemu-json"
+                                       : "human or json");
     cli->output = (enum vd_output)chosen;
     return 0;
+}
+
+/* Numbers of an audit, and what a report is about. */
+static int take_farm(struct vd_cli *cli, enum option_id id, const char *arg)
+{
+    struct vd_farm_cli *farm = &cli->farm;
+    int64_t n;
+
+    switch ((int)id) {
+    case OPTION_SHARD:
+        if (!vd_parse_shard(arg, &farm->shard, &farm->shards))
+            return vd_cli_usage(cli, "--shard=%s: I/N with I from 1 to N expected", arg);
+        return 0;
+    case OPTION_TIMEOUT:
+        if (!vd_parse_number(arg, 0, 1000000000, &n))
+            return vd_cli_usage(cli, "--timeout=%s: a number of seconds expected", arg);
+        farm->timeout_s = (unsigned)n;
+        return 0;
+    case OPTION_MAX_MEMORY:
+        if (!vd_text_parse_size(arg, &farm->max_memory) || farm->max_memory < 16 << 20)
+            return vd_cli_usage(cli, "--max-memory=%s: a size of 16M or more expected", arg);
+        return 0;
+    case OPTION_KEEP:
+        if (!vd_parse_days(arg, &farm->keep_days))
+            return vd_cli_usage(cli, "--keep=%s: a number of days expected, as in 30d", arg);
+        return 0;
+    case OPTION_SINCE:
+        if (!vd_parse_time(arg, &farm->since))
+            return vd_cli_usage(cli, "--since=%s: a date expected, as in 2026-11-27 or 2026-11-27T18:30",
+                                arg);
+        return 0;
+    default:
+        return take_output(cli, arg);
+    }
 }
 
 static int take_numbers(struct vd_cli *cli, enum option_id id, const char *arg)
@@ -235,7 +277,7 @@ static int take_numbers(struct vd_cli *cli, enum option_id id, const char *arg)
         cli->has_fault = true;
         return vd_fault_parse(arg, &cli->fault, &err) < 0 ? vd_cli_fail(&err) : 0;
     default:
-        return take_output(cli, arg);
+        return take_farm(cli, id, arg);
     }
 }
 
@@ -247,26 +289,35 @@ static bool take_plain(struct vd_cli *cli, enum option_id id, const char *arg)
         bool *flag;
         const char **text;
     } places[] = {
-        {OPTION_IF_DIRTY,       &cli->if_dirty,      NULL                },
-        {OPTION_DRY_RUN,        &cli->dry_run,       NULL                },
-        {OPTION_BACKING_CHAIN,  &cli->backing_chain, NULL                },
-        {OPTION_DEEP,           &cli->deep,          NULL                },
-        {OPTION_FORCE_SHARE,    &cli->force_share,   NULL                },
-        {OPTION_NO_UNDO_FILE,   &cli->no_undo_file,  NULL                },
-        {OPTION_OWNERS,         &cli->owners,        NULL                },
-        {OPTION_READ_ONLY,      &cli->read_only,     NULL                },
-        {OPTION_QUIET,          &cli->quiet,         NULL                },
-        {OPTION_VERBOSE,        &cli->verbose,       NULL                },
-        {OPTION_FORMAT,         NULL,                &cli->format        },
-        {OPTION_NEW_FORMAT,     NULL,                &cli->format        },
-        {OPTION_MAP,            NULL,                &cli->map           },
-        {OPTION_UNDO_FILE,      NULL,                &cli->undo_file     },
-        {OPTION_UNDO_FROM,      NULL,                &cli->undo_file     },
-        {OPTION_OUTPUT_FORMAT,  NULL,                &cli->output_format },
-        {OPTION_SNAPSHOT,       NULL,                &cli->snapshot      },
-        {OPTION_BACKING,        NULL,                &cli->backing       },
-        {OPTION_BACKING_FORMAT, NULL,                &cli->backing_format},
-        {OPTION_OPTIONS,        NULL,                &cli->options       },
+        {OPTION_IF_DIRTY,        &cli->if_dirty,             NULL                 },
+        {OPTION_DRY_RUN,         &cli->dry_run,              NULL                 },
+        {OPTION_BACKING_CHAIN,   &cli->backing_chain,        NULL                 },
+        {OPTION_DEEP,            &cli->deep,                 NULL                 },
+        {OPTION_FORCE_SHARE,     &cli->force_share,          NULL                 },
+        {OPTION_NO_UNDO_FILE,    &cli->no_undo_file,         NULL                 },
+        {OPTION_OWNERS,          &cli->owners,               NULL                 },
+        {OPTION_READ_ONLY,       &cli->read_only,            NULL                 },
+        {OPTION_QUIET,           &cli->quiet,                NULL                 },
+        {OPTION_VERBOSE,         &cli->verbose,              NULL                 },
+        {OPTION_FORMAT,          NULL,                       &cli->format         },
+        {OPTION_NEW_FORMAT,      NULL,                       &cli->format         },
+        {OPTION_MAP,             NULL,                       &cli->map            },
+        {OPTION_UNDO_FILE,       NULL,                       &cli->undo_file      },
+        {OPTION_UNDO_FROM,       NULL,                       &cli->undo_file      },
+        {OPTION_OUTPUT_FORMAT,   NULL,                       &cli->output_format  },
+        {OPTION_SNAPSHOT,        NULL,                       &cli->snapshot       },
+        {OPTION_BACKING,         NULL,                       &cli->backing        },
+        {OPTION_BACKING_FORMAT,  NULL,                       &cli->backing_format },
+        {OPTION_OPTIONS,         NULL,                       &cli->options        },
+        {OPTION_FULL,            &cli->farm.is_full,         NULL                 },
+        {OPTION_RESUME,          &cli->farm.resumes,         NULL                 },
+        {OPTION_RAW,             &cli->farm.raw,             NULL                 },
+        {OPTION_ONE_FILE_SYSTEM, &cli->farm.one_file_system, NULL                 },
+        {OPTION_NULL_SEPARATED,  &cli->farm.null_separated,  NULL                 },
+        {OPTION_NO_SANDBOX,      &cli->farm.no_sandbox,      NULL                 },
+        {OPTION_EXIT_ZERO,       &cli->farm.exit_zero,       NULL                 },
+        {OPTION_DB,              NULL,                       &cli->farm.db        },
+        {OPTION_FILES_FROM,      NULL,                       &cli->farm.files_from},
     };
 
     for (size_t i = 0; i < VD_ARRAY_SIZE(places); i++) {
@@ -281,21 +332,43 @@ static bool take_plain(struct vd_cli *cli, enum option_id id, const char *arg)
     return false;
 }
 
+/* Options that may be given again; NULL for another one. */
+static struct vd_word_vec *list_of(struct vd_cli *cli, enum option_id id)
+{
+    switch ((int)id) {
+    case OPTION_ALLOW:
+        return &cli->allow;
+    case OPTION_COMMAND:
+        return &cli->io_commands;
+    case OPTION_INCLUDE:
+        return &cli->farm.include;
+    case OPTION_EXCLUDE:
+        return &cli->farm.exclude;
+    case OPTION_HOST:
+        return &cli->farm.hosts;
+    case OPTION_STATUS:
+        return &cli->farm.statuses;
+    case OPTION_PATH:
+        return &cli->farm.paths;
+    default:
+        return NULL;
+    }
+}
+
 enum { DONE = -1 }; /* --help or --version was answered */
 
 static int take_option(struct vd_cli *cli, enum option_id id, const char *arg)
 {
+    struct vd_word_vec *list = list_of(cli, id);
     struct vd_err err = VD_ERR_INIT;
 
-    if (take_plain(cli, id, arg))
+    if (take_plain(cli, id, arg) || (list && vd_word_vec_push(list, arg) == 0))
         return 0;
-    switch ((int)id) {
-    case OPTION_ALLOW:
-    case OPTION_COMMAND:
-        if (vd_word_vec_push(id == OPTION_ALLOW ? &cli->allow : &cli->io_commands, arg) == 0)
-            return 0;
+    if (list) {
         vd_fail_memory(&err);
         return vd_cli_fail(&err);
+    }
+    switch ((int)id) {
     case OPTION_PROGRESS:
         cli->progress = 1;
         return 0;
@@ -342,6 +415,16 @@ static void make_tables(const struct vd_cli *cli, struct option *longs, char *sh
     *longs = (struct option){0};
 }
 
+/* An audit looks, so far. */
+static int refuse_unknown(const struct vd_cli *cli, const char *word)
+{
+    if (cli->command == VD_CMD_AUDIT &&
+        (strncmp(word, "--repair", 8) == 0 || strncmp(word, "--undo", 6) == 0))
+        return vd_cli_usage(cli, "%s: an audit repairs nothing; `vdcheck --repair` does it for each image",
+                            word);
+    return vd_cli_usage(cli, "%s: unknown option", word);
+}
+
 static int parse(struct vd_cli *cli, int argc, char **argv)
 {
     struct option longs[VD_ARRAY_SIZE(rows) + 1];
@@ -357,7 +440,7 @@ static int parse(struct vd_cli *cli, int argc, char **argv)
         if (code == ':')
             return vd_cli_usage(cli, "%s needs a value", argv[optind - 1]);
         if (!row)
-            return vd_cli_usage(cli, "%s: unknown option", argv[optind - 1]);
+            return refuse_unknown(cli, argv[optind - 1]);
         rc = take_option(cli, row->id, optarg);
         if (rc)
             return rc;
@@ -374,6 +457,8 @@ static int run(struct vd_cli *cli)
                                                         [VD_CMD_MAP] = vd_cmd_map,
                                                         [VD_CMD_INFO] = vd_cmd_info,
                                                         [VD_CMD_SALVAGE] = vd_cmd_salvage,
+                                                        [VD_CMD_AUDIT] = vd_cmd_audit,
+                                                        [VD_CMD_REPORT] = vd_cmd_report,
                                                         [VD_CMD_EXPLAIN] = vd_cmd_explain,
                                                         [VD_CMD_FORMATS] = vd_cmd_formats,
                                                         [VD_CMD_CREATE] = vd_cmd_create,
@@ -393,7 +478,10 @@ static int close_output(int status)
 
 int main(int argc, char **argv)
 {
-    struct vd_cli cli = {.jobs = 1};
+    struct vd_cli cli = {
+        .jobs = 1,
+        .farm = {.shard = 1, .shards = 1, .timeout_s = 3600, .max_memory = (int64_t)1 << 30},
+    };
     int status;
 
     vd_cancel_install();
@@ -407,7 +495,8 @@ int main(int argc, char **argv)
     status = parse(&cli, argc, argv);
     if (status == 0)
         status = run(&cli);
-    vd_word_vec_done(&cli.allow);
-    vd_word_vec_done(&cli.io_commands);
+    for (int id = OPTION_BASE; id < OPTION_END; id++)
+        if (list_of(&cli, (enum option_id)id))
+            vd_word_vec_done(list_of(&cli, (enum option_id)id));
     return close_output(status == DONE ? 0 : status);
 }

@@ -8,16 +8,21 @@
 #include "formats/base/text.h"
 #include "report/render.h"
 
-static void begin(FILE *f, void **state)
+json_t *vd_json_root(void)
 {
     json_t *root = json_object(), *tool = json_object();
 
-    (void)f;
     json_object_set_new(tool, "version", json_string(PACKAGE_VERSION));
     json_object_set_new(tool, "schema", json_integer(1));
     json_object_set_new(root, "vdcheck", tool);
     json_object_set_new(root, "images", json_array());
-    *state = root;
+    return root;
+}
+
+static void begin(FILE *f, void **state)
+{
+    (void)f;
+    *state = vd_json_root();
 }
 
 static json_t *where_text(const struct vd_place *place)
@@ -207,13 +212,12 @@ static void set_sizes(json_t *o, const struct vd_image_report *r)
     json_object_set_new(o, "cluster_size", walked ? vd_json_number(before->cluster_size) : json_null());
 }
 
-static void image(FILE *f, void *state, const struct vd_image_report *r)
+json_t *vd_json_image(const struct vd_image_report *r)
 {
     const struct vd_check_result *before = r->out ? &r->out->work.before : NULL;
     const struct vd_ledger *ledger = before ? before->ledger : NULL;
     json_t *o = json_object(), *findings = json_array();
 
-    (void)f;
     vd_json_set_text(o, "path", r->path, strlen(r->path));
     set_sizes(o, r);
     json_object_set_new(o, "status", json_string(vd_status_name(r->status)));
@@ -231,7 +235,13 @@ static void image(FILE *f, void *state, const struct vd_image_report *r)
     json_object_set_new(o, "seconds", json_real(r->seconds));
     if (r->err->kind)
         vd_json_set_text(o, "error", r->err->story, strlen(r->err->story));
-    json_array_append_new(json_object_get(state, "images"), o);
+    return o;
+}
+
+static void image(FILE *f, void *state, const struct vd_image_report *r)
+{
+    (void)f;
+    json_array_append_new(json_object_get(state, "images"), vd_json_image(r));
 }
 
 static void end(FILE *f, void *state)

@@ -33,6 +33,10 @@ extern const struct vd_renderer vd_render_human;
 extern const struct vd_renderer vd_render_json;
 extern const struct vd_renderer vd_render_qemu_json;
 
+/* The object that --output=json has for an image; and the one around all, with no image in it yet. */
+json_t *vd_json_image(const struct vd_image_report *report);
+json_t *vd_json_root(void);
+
 /* A name from outside as JSON: what is not UTF-8 stands as U+FFFD. *was_plain tells whether nothing was
  * replaced. */
 json_t *vd_json_text(const char *text, size_t len, bool *was_plain);

@@ -1,5 +1,7 @@
 report_sources = \
+	report/audit-job.c report/audit-job.h \
 	report/cli.h \
+	report/cmd-audit.c \
 	report/cmd-check.c \
 	report/cmd-create.c \
 	report/cmd-explain.c \
@@ -7,16 +9,27 @@ report_sources = \
 	report/cmd-info.c \
 	report/cmd-io.c \
 	report/cmd-map.c \
+	report/cmd-report.c \
 	report/cmd-salvage.c \
 	report/cmd-undo.c \
 	report/commands.def \
 	report/json.c \
 	report/main.c \
 	report/options.def \
+	report/parse.c report/parse.h \
+	report/paths.c report/paths.h \
 	report/render-human.c \
 	report/render-json.c \
 	report/render-qemu.c \
 	report/render.h \
+	report/report.c report/report.h \
+	report/report-csv.c \
+	report/report-human.c \
+	report/report-json.c \
+	report/report-junit.c \
+	report/report-nagios.c \
+	report/report-prometheus.c \
+	report/report-sarif.c \
 	report/status.c report/status.h
 
 # Manual pages and completion take their lists from the rows.

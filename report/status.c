@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "report/status.h"
 
+#include <string.h>
+
 static const struct {
     const char *name;
     int bits;
@@ -18,6 +20,21 @@ static const struct {
 const char *vd_status_name(enum vd_status status)
 {
     return statuses[status].name;
+}
+
+enum vd_status vd_status_by_name(const char *name)
+{
+    for (size_t i = 0; i < VD_ARRAY_SIZE(statuses); i++)
+        if (strcmp(statuses[i].name, name) == 0)
+            return (enum vd_status)i;
+    return VD_STATUS_ERROR;
+}
+
+int vd_status_kept_bits(enum vd_status status, bool has_left)
+{
+    bool tells_more = status == VD_STATUS_UNSUPPORTED || status == VD_STATUS_ERROR;
+
+    return statuses[status].bits | (tells_more && has_left ? VD_EXIT_LEFT : 0);
 }
 
 struct vd_counts vd_status_left(const struct vd_outcome *out, bool dry_run)

@@ -30,6 +30,12 @@ enum {
 
 const char *vd_status_name(enum vd_status status);
 
+/* The status of a name; VD_STATUS_ERROR for a word that is none. */
+enum vd_status vd_status_by_name(const char *name);
+
+/* The bits of a status that was kept. has_left: findings other than warnings are left. */
+int vd_status_kept_bits(enum vd_status status, bool has_left);
+
 /* Of one file; out is NULL where it could not even be opened. A dry run has repaired nothing. */
 enum vd_status vd_status_of(const struct vd_outcome *out, const struct vd_err *err, bool dry_run);
 

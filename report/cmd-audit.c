@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * vdcheck audit PATH...
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "checker/farm.h"
+#include "report/audit-job.h"
+#include "report/paths.h"
+#include "report/report.h"
+
+static void complain(void *opaque, const struct vd_err *err)
+{
+    (void)opaque;
+    (void)vd_cli_fail(err);
+}
+
+static int refuse_words(const struct vd_cli *cli)
+{
+    const char *db = cli->farm.db;
+
+    if (!cli->words_n && !cli->farm.files_from)
+        return vd_cli_usage(cli, "no path named");
+    if (cli->farm.null_separated && !cli->farm.files_from)
+        return vd_cli_usage(cli, "--null goes with --files-from");
+    /* SQLite has meanings of its own for such names: a database in memory, an address. */
+    if (db && (!db[0] || db[0] == ':' || strncmp(db, "file:", 5) == 0))
+        return vd_cli_usage(cli, "--db=%s: no plain file name", db);
+    return 0;
+}
+
+static int run(struct vd_cli *cli, const char *db, const struct vd_path_vec *paths, const char *host,
+               struct vd_audit_sums *sums, struct vd_err *err)
+{
+    const struct vd_farm_cli *farm = &cli->farm;
+    struct vd_progress progress = {.image = "audit"};
+    struct vd_budget budget = vd_cli_budget(cli, &progress);
+    struct vd_audit_options opts = {
+        .db = db,
+        .host = host,
+        .paths = (const char *const *)paths->v,
+        .paths_n = paths->n,
+        .discover = {.include = farm->include.v,
+                     .include_n = farm->include.n,
+                     .exclude = farm->exclude.v,
+                     .exclude_n = farm->exclude.n,
+                     .raw = farm->raw,
+                     .one_file_system = farm->one_file_system},
+        .workers = cli->jobs,
+        .timeout_s = farm->timeout_s,
+        .max_memory = (uint64_t)farm->max_memory,
+        .is_full = farm->is_full,
+        .resumes = farm->resumes,
+        .has_no_walls = farm->no_sandbox,
+        .shard = farm->shard,
+        .shards = farm->shards,
+        .keep_days = farm->keep_days,
+        .budget = &budget,
+        .check = vd_audit_job_check,
+        .look = vd_audit_job_look,
+        .complain = complain,
+        .opaque = cli,
+    };
+    int rc = vd_audit_run(&opts, sums, err);
+
+    vd_progress_clear(&progress);
+    return rc;
+}
+
+int vd_cmd_audit(struct vd_cli *cli)
+{
+    struct vd_path_vec paths = {0};
+    struct vd_audit_sums sums = {0};
+    struct vd_err err = VD_ERR_INIT;
+    vd_auto_mem char *db = NULL;
+    char host[256] = "localhost";
+    int status = refuse_words(cli);
+
+    if (status)
+        return status;
+    (void)gethostname(host, sizeof(host) - 1);
+    db = vd_paths_db(cli, &err);
+    if (!db || vd_paths_gather(cli, &paths, &err) < 0 || run(cli, db, &paths, host, &sums, &err) < 0)
+        status = vd_cli_fail(&err);
+    /* A database that is in use is no image that is. */
+    if (status == VD_EXIT_BUSY)
+        status = VD_EXIT_ERROR;
+    vd_paths_free(&paths);
+    if (sums.unreadable)
+        status |= VD_EXIT_ERROR;
+    /* What was finished is told, also where a signal ended it. */
+    return err.kind && err.kind != VD_ERR_CANCELLED ? status : status | vd_report_after_audit(cli, db, &sums);
+}

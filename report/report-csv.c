@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * --output=csv: a line for each image, as RFC 4180 has it. A field that a spreadsheet would take for a
+ * formula is kept from being one.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "formats/base/text.h"
+#include "report/report.h"
+
+/* Names from outside, with control bytes and what is not UTF-8 escaped as everywhere. */
+static void say_text(FILE *f, const char *text)
+{
+    size_t len = text ? strlen(text) : 0, room = 4 * len + 1;
+    vd_auto_mem char *shown = malloc(room);
+
+    if (!shown)
+        return;
+    vd_text_escape(shown, room, text ? text : "", len);
+    fputc('"', f);
+    if (shown[0] && strchr("=+-@", shown[0]))
+        fputc('\'', f);
+    for (const char *at = shown; *at; at++)
+        fprintf(f, "%s%c", *at == '"' ? "\"" : "", *at);
+    fputc('"', f);
+}
+
+static void say_number(FILE *f, int64_t number)
+{
+    if (number >= 0)
+        fprintf(f, ",%" PRId64, number);
+    else
+        fputc(',', f);
+}
+
+void vd_report_csv(FILE *f, const struct vd_farm *farm)
+{
+    static const enum vd_farm_number numbers[] = {
+        VD_FARM_VIRTUAL_SIZE, VD_FARM_FILE_SIZE, VD_FARM_CORRUPTIONS, VD_FARM_LEAKS,
+        VD_FARM_STATES,       VD_FARM_WARNINGS,  VD_FARM_ERRORS,      VD_FARM_LEAKED_BYTES};
+
+    fputs("host,path,status,was,new,format,run,checked_at,virtual_size,file_size,corruptions,leaks,states,"
+          "warnings,"
+          "errors,leaked_bytes,reason\r\n",
+          f);
+    for (size_t i = 0; i < farm->images.n; i++) {
+        const struct vd_farm_image *image = &farm->images.v[i];
+
+        say_text(f, image->host);
+        fputc(',', f);
+        say_text(f, image->path);
+        fprintf(f, ",%s,%s,%d,", vd_status_name(vd_report_status(image)),
+                image->before.status ? vd_status_name(vd_status_by_name(image->before.status)) : "",
+                image->is_new || image->is_changed);
+        say_text(f, image->newest.format);
+        fputc(',', f);
+        say_text(f, image->newest.run);
+        say_number(f, image->newest.checked_at);
+        for (size_t k = 0; k < VD_ARRAY_SIZE(numbers); k++)
+            say_number(f, image->newest.numbers[numbers[k]]);
+        fputc(',', f);
+        say_text(f, image->newest.reason);
+        fputs("\r\n", f);
+    }
+}

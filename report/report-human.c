@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * --output=human: a page for a mail. What is new comes first, then all that is not well, then the sums.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "formats/base/text.h"
+#include "formats/registry.h"
+#include "report/report.h"
+
+enum { SHOWN = 50, FINDINGS_SHOWN = 4 };
+
+static bool needs_attention(const struct vd_farm_image *image)
+{
+    enum vd_status status = vd_report_status(image);
+
+    return status != VD_STATUS_CLEAN && status != VD_STATUS_REPAIRED && status != VD_STATUS_BUSY;
+}
+
+/* Worth a line of its own above the others. */
+static bool is_news(const struct vd_farm_image *image)
+{
+    return image->is_changed || (image->is_new && needs_attention(image));
+}
+
+static bool is_old_trouble(const struct vd_farm_image *image)
+{
+    return needs_attention(image) && !is_news(image);
+}
+
+static bool has_several_hosts(const struct vd_farm *farm)
+{
+    return farm->images.n && strcmp(farm->images.v[0].host, farm->images.v[farm->images.n - 1].host) != 0;
+}
+
+static void say_escaped(FILE *f, const char *text)
+{
+    size_t len = strlen(text), room = 4 * len + 1;
+    vd_auto_mem char *shown = malloc(room);
+
+    if (shown)
+        fputs(vd_text_escape(shown, room, text, len), f);
+}
+
+static void say_finding(FILE *f, const struct vd_farm_finding *finding)
+{
+    const struct vd_finding_kind *row = vd_finding_by_id(finding->id);
+
+    fprintf(f, "      %s", finding->severity);
+    if (finding->count > 1)
+        fprintf(f, ", %" PRId64 " times", finding->count);
+    fprintf(f, ": %s [", row ? row->message : "a finding that this vdcheck does not know");
+    say_escaped(f, finding->id);
+    fputs("]\n", f);
+}
+
+static void say_image(FILE *f, const struct vd_farm *farm, const struct vd_farm_image *image)
+{
+    const struct vd_farm_result *now = &image->newest;
+    size_t told = 0;
+
+    fprintf(f, "  %s  ", vd_status_name(vd_report_status(image)));
+    if (has_several_hosts(farm)) {
+        say_escaped(f, image->host);
+        fputs(":", f);
+    }
+    say_escaped(f, image->path);
+    if (image->is_new)
+        fputs("  (new)", f);
+    else if (image->is_changed && strcmp(image->before.status, now->status) != 0)
+        fprintf(f, "  (was %s)", vd_status_name(vd_status_by_name(image->before.status)));
+    if (image->overlays && needs_attention(image))
+        fprintf(f, "  (%" PRIu64 " image%s on it)", image->overlays,
+                image->overlays == 1 ? " stands" : "s stand");
+    fputc('\n', f);
+    if (now->reason) {
+        fputs("      ", f);
+        say_escaped(f, now->reason);
+        fputc('\n', f);
+    }
+    for (size_t i = 0; i < now->findings.n && told < FINDINGS_SHOWN; i++)
+        if (strcmp(now->findings.v[i].severity, "warning") != 0 && ++told)
+            say_finding(f, &now->findings.v[i]);
+}
+
+static size_t say_list(FILE *f, const struct vd_farm *farm, const char *heading,
+                       bool (*belongs)(const struct vd_farm_image *image))
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < farm->images.n; i++) {
+        if (!belongs(&farm->images.v[i]))
+            continue;
+        if (n++ == 0)
+            fprintf(f, "%s\n", heading);
+        if (n <= SHOWN)
+            say_image(f, farm, &farm->images.v[i]);
+    }
+    if (n > SHOWN)
+        fprintf(f, "  ... and %zu more\n", n - SHOWN);
+    if (n)
+        fputc('\n', f);
+    return n;
+}
+
+static void say_sums(FILE *f, const struct vd_report_sums *sums)
+{
+    static const enum vd_status order[] = {VD_STATUS_CLEAN, VD_STATUS_REPAIRED, VD_STATUS_DAMAGED,
+                                           VD_STATUS_DIRTY, VD_STATUS_LEAKING,  VD_STATUS_UNSUPPORTED,
+                                           VD_STATUS_ERROR, VD_STATUS_BUSY};
+    char leaked[VD_TEXT_SIZE_MAX];
+    const char *between = ": ";
+
+    fprintf(f, "%" PRIu64 " image%s", sums->images, sums->images == 1 ? "" : "s");
+    for (size_t i = 0; i < VD_ARRAY_SIZE(order); i++) {
+        if (!sums->by_status[order[i]])
+            continue;
+        fprintf(f, "%s%" PRIu64 " %s", between, sums->by_status[order[i]], vd_status_name(order[i]));
+        between = ", ";
+    }
+    if (sums->leaked_bytes)
+        fprintf(f, "; %s leaked", vd_text_size(leaked, (uint64_t)sums->leaked_bytes));
+    if (sums->fresh)
+        fprintf(f, "; %" PRIu64 " new", sums->fresh);
+    fputc('\n', f);
+}
+
+static void say_last_run(FILE *f, const struct vd_farm *farm)
+{
+    const struct vd_farm_run *run = vd_farm_last_run(farm);
+    time_t at = run ? (time_t)run->started_at : 0;
+    char stamp[32];
+    struct tm tm;
+
+    if (!run || !gmtime_r(&at, &tm))
+        return;
+    strftime(stamp, sizeof(stamp), "%Y-%m-%d %H:%M", &tm);
+    fprintf(f, "Last run: %s UTC on ", stamp);
+    say_escaped(f, run->host);
+    if (run->unreadable > 0)
+        fprintf(f, "; %" PRId64 " path%s could not be looked at", run->unreadable,
+                run->unreadable == 1 ? "" : "s");
+    fputc('\n', f);
+}
+
+static bool is_repairable(const struct vd_farm_image *image)
+{
+    for (size_t i = 0; i < image->newest.findings.n; i++) {
+        const struct vd_farm_finding *finding = &image->newest.findings.v[i];
+
+        if (strcmp(finding->severity, "warning") != 0 && strcmp(finding->level, "none") != 0)
+            return true;
+    }
+    return false;
+}
+
+/* One command is enough to show the way. */
+static void say_next(FILE *f, const struct vd_farm *farm)
+{
+    char name[VD_TEXT_SHELL_MAX];
+
+    for (size_t i = 0; i < farm->images.n; i++) {
+        const struct vd_farm_image *image = &farm->images.v[i];
+
+        if (!needs_attention(image) || !is_repairable(image))
+            continue;
+        fprintf(f, "Next: vdcheck --repair --dry-run %s\n", vd_text_shell(name, sizeof(name), image->path));
+        return;
+    }
+}
+
+/* Was everything looked at? */
+static bool is_whole(const struct vd_farm *farm)
+{
+    for (size_t i = 0; i < farm->runs.n; i++)
+        if (farm->runs.v[i].is_newest_of_file && farm->runs.v[i].unreadable > 0)
+            return false;
+    return !farm->notes.n;
+}
+
+void vd_report_human(FILE *f, const struct vd_farm *farm)
+{
+    struct vd_report_sums sums = vd_report_sum(farm);
+    size_t news = say_list(f, farm, "New since the run before", is_news);
+
+    if (say_list(f, farm, news ? "As before" : "Not well", is_old_trouble) + news == 0)
+        fputs(!sums.images     ? "No images.\n"
+              : is_whole(farm) ? "All well.\n"
+                               : "Nothing wrong was seen.\n",
+              f);
+    for (size_t i = 0; i < farm->notes.n; i++) {
+        fputs("Note: ", f);
+        say_escaped(f, farm->notes.v[i]);
+        fputc('\n', f);
+    }
+    say_sums(f, &sums);
+    say_last_run(f, farm);
+    say_next(f, farm);
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * --output=json: the object that a check prints, over all images, each as its newest result has it, with its
+ * host, run and time.
+ */
+#include <string.h>
+
+#include "formats/registry.h"
+#include "report/render.h"
+#include "report/report.h"
+
+static json_t *known(int64_t number)
+{
+    return number < 0 ? json_null() : json_integer(number);
+}
+
+static json_t *text_or_null(const char *text)
+{
+    return text ? json_string(text) : json_null();
+}
+
+static json_t *finding_json(const struct vd_farm_finding *finding)
+{
+    const struct vd_finding_kind *row = vd_finding_by_id(finding->id);
+    json_t *o = json_object(), *places = json_loads(finding->places, 0, NULL);
+
+    vd_json_set_text(o, "id", finding->id, strlen(finding->id));
+    json_object_set_new(o, "severity", text_or_null(finding->severity));
+    json_object_set_new(o, "count", known(finding->count));
+    json_object_set_new(o, "places", json_is_array(places) ? json_incref(places) : json_array());
+    json_object_set_new(o, "message", text_or_null(row ? row->message : NULL));
+    if (finding->note)
+        json_object_set_new(o, "note", text_or_null(finding->note));
+    json_object_set_new(o, "repair", text_or_null(row ? row->repair : NULL));
+    json_object_set_new(o, "level", text_or_null(finding->level));
+    json_object_set_new(o, "fixed", json_integer(0));
+    json_decref(places);
+    return o;
+}
+
+/* Keys with the numbers that stand for them. */
+struct key {
+    const char *name;
+    int number; /* enum vd_farm_number; -1: nothing was written, so 0 */
+};
+
+static json_t *numbers_json(const struct vd_farm_result *r, const struct key *keys, size_t n)
+{
+    json_t *o = json_object();
+
+    for (size_t i = 0; i < n; i++)
+        json_object_set_new(o, keys[i].name,
+                            keys[i].number < 0 ? json_integer(0) : known(r->numbers[keys[i].number]));
+    return o;
+}
+
+static const struct key count_keys[] = {
+    {"corruptions",       VD_FARM_CORRUPTIONS},
+    {"leaks",             VD_FARM_LEAKS      },
+    {"states",            VD_FARM_STATES     },
+    {"warnings",          VD_FARM_WARNINGS   },
+    {"errors",            VD_FARM_ERRORS     },
+    {"corruptions_fixed", -1                 },
+    {"leaks_fixed",       -1                 },
+    {"states_fixed",      -1                 },
+};
+
+static const struct key cluster_keys[] = {
+    {"total",      VD_FARM_TOTAL     },
+    {"allocated",  VD_FARM_ALLOCATED },
+    {"fragmented", VD_FARM_FRAGMENTED},
+    {"compressed", VD_FARM_COMPRESSED},
+    {"zero",       VD_FARM_ZERO      },
+};
+
+static const struct key io_keys[] = {
+    {"reads",         VD_FARM_READS     },
+    {"bytes_read",    VD_FARM_BYTES_READ},
+    {"writes",        -1                },
+    {"bytes_written", -1                }
+};
+
+static json_t *backing_json(const struct vd_farm_image *image)
+{
+    json_t *o = json_object();
+
+    vd_json_set_text(o, "name", image->backing_name, strlen(image->backing_name));
+    json_object_set_new(o, "state", text_or_null(image->backing_state));
+    if (image->backing_path)
+        vd_json_set_text(o, "path", image->backing_path, strlen(image->backing_path));
+    else
+        json_object_set_new(o, "path", json_null());
+    return o;
+}
+
+static json_t *image_json(const struct vd_farm_image *image)
+{
+    const struct vd_farm_result *r = &image->newest;
+    json_t *o = json_object(), *findings = json_array();
+
+    vd_json_set_text(o, "host", image->host, strlen(image->host));
+    vd_json_set_text(o, "path", image->path, strlen(image->path));
+    json_object_set_new(o, "run", text_or_null(r->run));
+    json_object_set_new(o, "checked_at", known(r->checked_at));
+    json_object_set_new(o, "format", text_or_null(r->format));
+    json_object_set_new(o, "virtual_size", known(r->numbers[VD_FARM_VIRTUAL_SIZE]));
+    json_object_set_new(o, "file_size", known(r->numbers[VD_FARM_FILE_SIZE]));
+    json_object_set_new(o, "cluster_size", known(r->numbers[VD_FARM_CLUSTER_SIZE]));
+    json_object_set_new(o, "status", json_string(vd_status_name(vd_report_status(image))));
+    json_object_set_new(o, "counts", numbers_json(r, count_keys, VD_ARRAY_SIZE(count_keys)));
+    json_object_set_new(o, "leaked_bytes", known(r->numbers[VD_FARM_LEAKED_BYTES]));
+    json_object_set_new(o, "clusters",
+                        r->numbers[VD_FARM_TOTAL] < 0
+                            ? json_null()
+                            : numbers_json(r, cluster_keys, VD_ARRAY_SIZE(cluster_keys)));
+    json_object_set_new(o, "image_end_offset", known(r->numbers[VD_FARM_IMAGE_END]));
+    for (size_t i = 0; i < r->findings.n; i++)
+        json_array_append_new(findings, finding_json(&r->findings.v[i]));
+    json_object_set_new(o, "findings", findings);
+    json_object_set_new(o, "repair", json_null());
+    json_object_set_new(o, "io", numbers_json(r, io_keys, VD_ARRAY_SIZE(io_keys)));
+    json_object_set_new(o, "seconds", json_real(r->seconds));
+    if (image->backing_name)
+        json_object_set_new(o, "backing", backing_json(image));
+    if (r->reason)
+        vd_json_set_text(o, "error", r->reason, strlen(r->reason));
+    return o;
+}
+
+void vd_report_json(FILE *f, const struct vd_farm *farm)
+{
+    json_t *root = vd_json_root(), *images = json_object_get(root, "images"), *notes = json_array();
+
+    for (size_t i = 0; i < farm->images.n; i++)
+        json_array_append_new(images, image_json(&farm->images.v[i]));
+    for (size_t i = 0; i < farm->notes.n; i++) {
+        bool was_plain;
+
+        json_array_append_new(notes, vd_json_text(farm->notes.v[i], strlen(farm->notes.v[i]), &was_plain));
+    }
+    json_object_set_new(root, "notes", notes);
+    vd_json_print(f, root);
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Reports over the images of a farm, and what their renderers share.
+ */
+#ifndef VD_REPORT_H
+#define VD_REPORT_H
+
+#include <stdio.h>
+
+#include "checker/audit.h"
+#include "checker/farm.h"
+#include "report/cli.h"
+#include "report/status.h"
+
+/* The renderers: each prints all of the farm's images, which are in the order of host and path. */
+typedef void vd_report_fn(FILE *f, const struct vd_farm *farm);
+vd_report_fn vd_report_human, vd_report_json, vd_report_prometheus, vd_report_junit, vd_report_sarif,
+    vd_report_nagios, vd_report_csv;
+
+/* Prints what the audit that has just ended found, and answers its exit status. */
+int vd_report_after_audit(const struct vd_cli *cli, const char *db, const struct vd_audit_sums *sums);
+
+enum vd_status vd_report_status(const struct vd_farm_image *image);
+
+/* The exit status by the images; and in the convention of Nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. */
+int vd_report_bits(const struct vd_farm *farm);
+int vd_report_nagios_state(const struct vd_farm *farm);
+
+/* How many images have each status, and what leaks of them. */
+struct vd_report_sums {
+    uint64_t images, by_status[VD_STATUS_BUSY + 1], fresh, changed;
+    int64_t leaked_bytes;
+};
+struct vd_report_sums vd_report_sum(const struct vd_farm *farm);
+
+/* Prints text from outside as the content or an attribute of XML: nothing in it is markup, and what XML
+ * cannot hold stands as \xNN. */
+void vd_report_xml(FILE *f, const char *text);
+
+#endif
