@@ -20,7 +20,8 @@ command_tests = \
 	tests/command/create.sh \
 	tests/command/io.sh \
 	tests/command/salvage.sh \
-	tests/command/hostile.sh
+	tests/command/hostile.sh \
+	tests/command/audit.sh
 
 dist_check_SCRIPTS += $(command_tests)
 EXTRA_DIST += tests/command/functions.sh
