@@ -196,12 +196,13 @@ static int choose_tasks(struct audit *a, const char *rules, struct vd_err *err)
 {
     for (size_t i = 0; i < a->found.n; i++) {
         const struct vd_candidate *image = &a->found.v[i];
-        int rc = is_unchanged(a, image, rules)
-                     ? vd_auditdb_unchanged(a->db, vd_auditdb_find(a->db, image->path), err)
-                     : add_task(a, image, err);
+        bool is_as_it_was = is_unchanged(a, image, rules);
+        int rc = is_as_it_was ? vd_auditdb_unchanged(a->db, vd_auditdb_find(a->db, image->path), err)
+                              : add_task(a, image, err);
 
         if (rc < 0)
             return -1;
+        a->sums->unchanged += is_as_it_was;
     }
     return 0;
 }

@@ -40,7 +40,7 @@ struct vd_audit_options {
 };
 
 struct vd_audit_sums {
-    uint64_t found, checked, unreadable;
+    uint64_t found, checked, unchanged, unreadable; /* images; the last: paths */
     bool was_resumed;
     double seconds;
     char run[64]; /* its name; "": none was begun */

@@ -101,9 +101,8 @@ static void say_effort(const char *db, const struct vd_audit_sums *sums)
 {
     char name[4 * 4096 + 1];
 
-    printf("%" PRIu64 " checked, %" PRIu64 " unchanged; %.1f s; kept in %s\n", sums->checked,
-           sums->found > sums->checked ? sums->found - sums->checked : 0, sums->seconds,
-           vd_text_escape(name, sizeof(name), db, strlen(db)));
+    printf("%" PRIu64 " checked, %" PRIu64 " unchanged; %.1f s; kept in %s\n", sums->checked, sums->unchanged,
+           sums->seconds, vd_text_escape(name, sizeof(name), db, strlen(db)));
 }
 
 int vd_report_after_audit(const struct vd_cli *cli, const char *db, const struct vd_audit_sums *sums)

@@ -318,10 +318,10 @@ static void make_shard(const char *path, unsigned shard, unsigned shards, const 
 START_TEST(merging_does_not_depend_on_order_or_number)
 {
     static const char *const orders[][6] = {
-        {"1",  "2", "3", "more"},
-        {       "3",  "more", "2",    "1"    },
-        {    "2", "2", "1",    "more",     "3", "1"},
-        { "more", "more", "3",    "1",           "2", "2"}
+        {"1",    "2",    "3", "more", NULL, NULL},
+        {"3",    "more", "2", "1",    NULL, NULL},
+        {"2",    "2",    "1", "more", "3",  "1" },
+        {"more", "more", "3", "1",    "2",  "2" },
     };
     char first[1000], text[1000];
 
