@@ -379,6 +379,16 @@ says err farm/a.qed
 if has_command sqlite3; then
     [ "$(sql 'SELECT count(*) FROM image WHERE NOT is_gone')" = 4 ] || fail "images in the table"
     [ "$(sql 'SELECT count(*) FROM chain JOIN image ON image.id = base_id WHERE image.path LIKE "%/a.qed"')" = 2 ] || fail "bases in the table"
+    # the questions of the manual, as they stand there
+    page=${MANUALS:-${VDCHECK%/*}}/vdcheck.1
+    if [ -e "$page" ]; then
+        sed -n '/^-- /,/^\.EE/p' "$page" | sed '/^\.EE/d; s/\\-/-/g' >questions
+        [ "$(grep -c '^--' questions)" = 5 ] || fail "not five questions in the manual"
+        run sqlite3 -bail db '.read questions'
+        expect 0
+        says out sub/leak.qed
+        silent err
+    fi
     before=$(sql 'SELECT count(*) FROM result')
     sql 'UPDATE result SET checked_at = 1000'
     audit --keep=30d
