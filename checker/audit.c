@@ -15,6 +15,7 @@
 #include "checker/confine.h"
 #include "checker/pool.h"
 #include "checker/shard.h"
+#include "formats/base/text.h"
 #include "formats/finding.h"
 #include "formats/node/gate.h"
 #include "formats/registry.h"
@@ -37,7 +38,8 @@ struct audit {
     struct vd_candidate_vec found;
     struct task_vec tasks;
     struct vd_audit_sums *sums;
-    uint64_t done;
+    uint64_t done, bytes_read;
+    double began; /* with the first check */
     bool is_full, was_resumed;
 };
 
@@ -263,6 +265,13 @@ static json_t *object_of(const struct vd_pool_result *result)
     return object ? object : failure(result->reason);
 }
 
+static uint64_t bytes_read_for(json_t *object)
+{
+    json_int_t bytes = json_integer_value(json_object_get(json_object_get(object, "io"), "bytes_read"));
+
+    return bytes > 0 ? (uint64_t)bytes : 0;
+}
+
 static int done(void *opaque, size_t job, const struct vd_pool_result *result, struct vd_err *err)
 {
     struct audit *a = opaque;
@@ -275,6 +284,7 @@ static int done(void *opaque, size_t job, const struct vd_pool_result *result, s
     if (!object)
         return vd_fail_memory(err);
     a->done++;
+    a->bytes_read += bytes_read_for(object);
     is_complete = statuses[status_of(object)].is_complete;
     if (!is_complete && !is_there(image->path)) {
         /* It vanished under our hands: no news. */
@@ -289,11 +299,25 @@ static int done(void *opaque, size_t job, const struct vd_pool_result *result, s
     return rc;
 }
 
+/* How much was read, how fast it goes and how long it will. */
+static void tell_progress(const struct audit *a)
+{
+    double seconds = now() - a->began;
+    char what[120], size[VD_TEXT_SIZE_MAX];
+    uint64_t left = a->done ? (uint64_t)(seconds / (double)a->done * (double)(a->tasks.n - a->done)) : 0;
+
+    snprintf(what, sizeof(what), "%s read, %.1f images a second, %" PRIu64 ":%02" PRIu64 " left: image",
+             vd_text_size(size, a->bytes_read), seconds > 0 ? (double)a->done / seconds : 0.0, left / 60,
+             left % 60);
+    vd_budget_progress(a->opts->budget, what, a->done, a->tasks.n);
+}
+
 static int tick(void *opaque, struct vd_err *err)
 {
     struct audit *a = opaque;
 
-    vd_budget_progress(a->opts->budget, "images", a->done, a->tasks.n);
+    if (a->opts->budget->progress)
+        tell_progress(a);
     return vd_auditdb_tick(a->db, err);
 }
 
@@ -313,6 +337,7 @@ static int check_all(struct audit *a, struct vd_err *err)
         .opaque = a,
     };
 
+    a->began = now();
     return vd_pool_run(&pool, err);
 }
 

@@ -459,31 +459,31 @@ static bool is_last(const struct vd_farm *farm, const struct vd_farm_run *run)
     return true;
 }
 
-static bool is_first(const struct vd_farm *farm, const struct vd_farm_run *run)
+/* The run that people were told of before: one that was cut off has told nobody. */
+static const struct vd_farm_run *run_before(const struct vd_farm *farm, const struct vd_farm_run *run)
 {
-    for (const struct vd_farm_run *r = farm->runs.v; r < run; r++)
-        if (covers_the_same(r, run))
-            return false;
-    return true;
+    for (const struct vd_farm_run *r = run; r-- > farm->runs.v;)
+        if (covers_the_same(r, run) && strcmp(r->state, "complete") == 0)
+            return r;
+    return NULL;
 }
 
-/* What the last run brought to light. Neighbours mostly have the same last run. */
+/* What came to light since then, where the last run still saw it. Names of runs are in the order of time. */
 static void find_news(struct vd_farm *farm)
 {
-    const struct vd_farm_run *run = NULL;
-    bool last = false, first = false;
+    const struct vd_farm_run *run = NULL, *before = NULL;
 
     for (size_t i = 0; i < farm->images.n; i++) {
         struct vd_farm_image *image = &farm->images.v[i];
 
+        /* Neighbours mostly have the same last run. */
         if (!run || strcmp(run->name, image->last_run) != 0) {
             run = run_of(farm, image->last_run);
-            last = run && is_last(farm, run);
-            first = run && is_first(farm, run);
+            before = run && is_last(farm, run) ? run_before(farm, run) : NULL;
         }
-        image->is_new = last && !first && strcmp(image->first_run, image->last_run) == 0;
-        image->is_changed = last && !image->is_new && image->before.run &&
-                            strcmp(image->newest.run, image->last_run) == 0 &&
+        image->is_new = before && strcmp(image->first_run, before->name) > 0;
+        image->is_changed = before && !image->is_new && image->before.run &&
+                            strcmp(image->newest.run, before->name) > 0 &&
                             strcmp(image->newest.signature, image->before.signature) != 0;
     }
 }

@@ -64,8 +64,8 @@ struct vd_farm_image {
     bool is_gone;
     char *backing_name, *backing_state, *backing_path; /* NULL: it stands on nothing */
     /* Set by vd_farm_settle(). */
-    bool is_new;       /* the last run found it, and there were runs before */
-    bool is_changed;   /* the last run found it otherwise than it was */
+    bool is_new;       /* found since the run before the last that came to its end */
+    bool is_changed;   /* not new, and since then found otherwise than it was */
     uint64_t overlays; /* images that stand on it */
 };
 

@@ -286,6 +286,30 @@ START_TEST(news_are_what_the_last_run_found_otherwise)
 }
 END_TEST
 
+START_TEST(what_a_run_found_that_was_cut_off_is_news_in_the_next)
+{
+    struct vd_auditdb *db;
+    const char *path = "db";
+    struct vd_err err = VD_ERR_INIT;
+    char text[1000];
+
+    run_once(path, "/a", "clean", NULL);
+    db = begin(path, &plain_run, NULL);
+    put(db, "/a", 1, result("damaged", "x.y"));
+    put(db, "/b", 2, result("clean", NULL));
+    vd_auditdb_close(db);
+    for (int again = 0; again < 2; again++) {
+        db = begin(path, &plain_run, NULL);
+        must(vd_auditdb_unchanged(db, vd_auditdb_find(db, "/a"), &err), &err);
+        must(vd_auditdb_unchanged(db, vd_auditdb_find(db, "/b"), &err), &err);
+        end(db, "complete");
+        text_of(&path, 1, text);
+        ck_assert_str_eq(text, again ? "h:/a damaged<clean; h:/b clean<; "
+                                     : "h:/a damaged<clean changed; h:/b clean< new; ");
+    }
+}
+END_TEST
+
 START_TEST(what_is_gone_is_told_no_more_also_where_an_older_file_has_it)
 {
     const char *both[] = {"old", "db"};
@@ -378,6 +402,7 @@ UNIT_TESTS("auditdb", what_was_kept_is_there_in_the_next_run, names_of_any_bytes
            a_database_of_something_else_or_of_a_newer_version_is_refused,
            only_the_last_run_of_the_same_kind_is_gone_on_with, what_a_worker_says_can_be_anything,
            old_results_go_and_the_newest_of_each_image_stays, news_are_what_the_last_run_found_otherwise,
+           what_a_run_found_that_was_cut_off_is_news_in_the_next,
            what_is_gone_is_told_no_more_also_where_an_older_file_has_it,
            merging_does_not_depend_on_order_or_number, a_missing_shard_and_one_of_another_audit_are_named,
            a_stranger_cannot_run_anything_by_a_view)
