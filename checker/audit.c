@@ -22,10 +22,10 @@
 
 enum { OWN_MEMORY = 64 << 20 }; /* bytes that a worker has beside what an image costs */
 
-/* An image that is to be checked. Workers are confined to one folder, so that is a group. */
+/* An image that is to be checked. Workers are confined to one folder, so the images in it are a group. */
 struct task {
     const struct vd_candidate *image;
-    size_t folder;
+    size_t folder; /* a number */
 };
 
 VD_VEC(task_vec, struct task)
@@ -189,8 +189,10 @@ static int add_task(struct audit *a, const struct vd_candidate *image, struct vd
     const struct task *last = a->tasks.n ? &a->tasks.v[a->tasks.n - 1] : NULL;
     struct task task = {.image = image};
 
+    /* What a worker may read for one image with repair files, it may for no other. */
     if (last)
-        task.folder = last->folder + !is_in_folder_of(last->image->path, image->path);
+        task.folder = last->folder + (!is_in_folder_of(last->image->path, image->path) ||
+                                      image->has_repair_files || last->image->has_repair_files);
     return task_vec_push(&a->tasks, task) < 0 ? vd_fail_memory(err) : 0;
 }
 
@@ -221,14 +223,18 @@ static size_t group(void *opaque, size_t job)
 static int begin(void *opaque, size_t job, struct vd_err *err)
 {
     const struct audit *a = opaque;
-    const char *path = a->tasks.v[job].image->path, *slash = strrchr(path, '/');
+    const struct vd_candidate *image = a->tasks.v[job].image;
+    const char *path = image->path, *slash = strrchr(path, '/');
+    vd_auto_mem char *elsewhere = NULL;
     char folder[PATH_MAX];
 
     vd_confine_be_last();
     if (a->opts->has_no_walls)
         return 0;
     snprintf(folder, sizeof(folder), "%.*s", slash == path ? 1 : (int)(slash - path), path);
-    return vd_confine(folder, err);
+    if (image->has_repair_files && a->opts->elsewhere)
+        elsewhere = a->opts->elsewhere(a->opts->opaque, image);
+    return vd_confine(folder, elsewhere, err);
 }
 
 static uint64_t work(void *opaque, size_t job, FILE *out)

@@ -34,6 +34,9 @@ struct vd_audit_options {
      */
     uint64_t (*check)(void *opaque, const struct vd_candidate *image, FILE *out);
     void (*look)(void *opaque, const struct vd_candidate *image, FILE *out);
+    /* In a worker, before its walls are up: a file that lies elsewhere and is read for this image, malloc'd;
+     * NULL: none. Only asked where repair files lie beside it. */
+    char *(*elsewhere)(void *opaque, const struct vd_candidate *image);
     /* In the parent: what could not be looked at, and is no image's result. */
     void (*complain)(void *opaque, const struct vd_err *err);
     void *opaque;

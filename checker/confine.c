@@ -63,11 +63,35 @@ static size_t size_of(long version)
                           : offsetof(struct ruleset, net);
 }
 
-static int restrict_files(const char *folder, struct vd_err *err)
+static int allow(int set, int what, uint64_t rights, struct vd_err *err)
+{
+    struct path_beneath rule = {.allowed = rights, .folder = what};
+
+    if (syscall(ADD_RULE, set, PATH_BENEATH, &rule, 0) == 0)
+        return 0;
+    return vd_fail(err, VD_ERR_IO, errno, "cannot confine the worker (--no-sandbox goes without)");
+}
+
+static int allow_all(int set, const char *folder, const char *file, struct vd_err *err)
+{
+    int fd = open(folder, O_PATH | O_CLOEXEC | O_DIRECTORY), rc;
+
+    if (fd < 0)
+        return vd_fail(err, VD_ERR_IO, errno, "%s: cannot open the folder", folder);
+    rc = allow(set, fd, FS_READ_FILE | FS_READ_DIR, err);
+    close(fd);
+    fd = rc == 0 && file ? open(file, O_PATH | O_CLOEXEC | O_NOFOLLOW) : -1;
+    if (fd < 0)
+        return rc;
+    rc = allow(set, fd, FS_READ_FILE, err);
+    close(fd);
+    return rc;
+}
+
+static int restrict_files(const char *folder, const char *file, struct vd_err *err)
 {
     long version = syscall(CREATE_RULESET, NULL, 0, ASK_VERSION);
     struct ruleset all = all_of(version);
-    struct path_beneath rule = {.allowed = FS_READ_FILE | FS_READ_DIR};
     int set, rc;
 
     if (version < 1)
@@ -75,17 +99,10 @@ static int restrict_files(const char *folder, struct vd_err *err)
     set = (int)syscall(CREATE_RULESET, &all, size_of(version), 0);
     if (set < 0)
         return vd_fail(err, VD_ERR_IO, errno, "cannot confine the worker (--no-sandbox goes without)");
-    rule.folder = open(folder, O_PATH | O_CLOEXEC | O_DIRECTORY);
-    if (rule.folder < 0) {
-        close(set);
-        return vd_fail(err, VD_ERR_IO, errno, "%s: cannot open the folder", folder);
-    }
-    rc = (int)syscall(ADD_RULE, set, PATH_BENEATH, &rule, 0);
-    if (rc == 0)
-        rc = (int)syscall(RESTRICT_SELF, set, 0);
-    if (rc < 0)
-        vd_fail(err, VD_ERR_IO, errno, "cannot confine the worker to its folder (--no-sandbox goes without)");
-    close(rule.folder);
+    rc = allow_all(set, folder, file, err);
+    if (rc == 0 && syscall(RESTRICT_SELF, set, 0) < 0)
+        rc = vd_fail(err, VD_ERR_IO, errno,
+                     "cannot confine the worker to its folder (--no-sandbox goes without)");
     close(set);
     return rc;
 }
@@ -197,11 +214,11 @@ static int restrict_calls(struct vd_err *err)
 
 #endif
 
-int vd_confine(const char *folder, struct vd_err *err)
+int vd_confine(const char *folder, const char *file, struct vd_err *err)
 {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return vd_fail(err, VD_ERR_IO, errno, "cannot confine the worker (--no-sandbox goes without)");
-    return restrict_files(folder, err) < 0 ? -1 : restrict_calls(err);
+    return restrict_files(folder, file, err) < 0 ? -1 : restrict_calls(err);
 }
 
 void vd_confine_be_last(void)

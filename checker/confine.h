@@ -9,10 +9,11 @@
 #include "formats/base/err.h"
 
 /*
- * Confines this process, for good. What the kernel does not offer (Landlock before 5.13, seccomp on machines
+ * Confines this process, for good, to reading below the folder, and one file that lies elsewhere (NULL: none;
+ * one that is not there is none). What the kernel does not offer (Landlock before 5.13, seccomp on machines
  * other than x86-64 and AArch64) is left out; -1 where it offers it and it fails.
  */
-int vd_confine(const char *folder, struct vd_err *err);
+int vd_confine(const char *folder, const char *file, struct vd_err *err);
 
 /* Lets everybody else have the disk and the processor first. Best effort. */
 void vd_confine_be_last(void);

@@ -153,6 +153,13 @@ static char *read_stub(const char *image, bool *only_keeps)
     return strdup(path);
 }
 
+char *vd_undofile_elsewhere(const char *image)
+{
+    bool only_keeps;
+
+    return read_stub(image, &only_keeps);
+}
+
 static bool stub_names(const char *image, const char *journal)
 {
     bool only_keeps;

@@ -27,6 +27,9 @@ char *vd_undofile_stub(const char *image, struct vd_err *err);
  * device, and a folder that cannot be written, get none. */
 int vd_undofile_write_stub(const char *image, const char *journal, struct vd_err *err);
 
+/* The journal elsewhere that a stub beside the image names; malloc'd, NULL: there is no stub. */
+char *vd_undofile_elsewhere(const char *image);
+
 /* Errors of a folder that is not ours to write. */
 bool vd_undofile_may_not_write(int errnum);
 

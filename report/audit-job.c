@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "formats/node/file.h"
+#include "repair/undofile.h"
 #include "report/render.h"
 
 static double now(void)
@@ -62,6 +63,19 @@ void vd_audit_job_look(void *opaque, const struct vd_candidate *image, FILE *out
         find_base(chain.v[0].bs, &path) == VD_GATE_OPEN)
         fputs(path, out);
     vd_chain_free(&chain);
+}
+
+/* The undo file that a stub names; for a stub can be anybody's who may write there, only one that is the
+ * image's owner's, as undo files are. */
+char *vd_audit_job_elsewhere(void *opaque, const struct vd_candidate *image)
+{
+    vd_auto_mem char *path = vd_undofile_elsewhere(image->path);
+    struct stat undo_file, st;
+
+    (void)opaque;
+    if (!path || stat(image->path, &st) < 0 || lstat(path, &undo_file) < 0)
+        return NULL;
+    return S_ISREG(undo_file.st_mode) && undo_file.st_uid == st.st_uid ? vd_take(&path) : NULL;
 }
 
 /* ---- the check */

@@ -10,6 +10,7 @@
 
 /* For struct vd_audit_options; opaque is a struct vd_cli. */
 uint64_t vd_audit_job_check(void *opaque, const struct vd_candidate *image, FILE *out);
+char *vd_audit_job_elsewhere(void *opaque, const struct vd_candidate *image);
 void vd_audit_job_look(void *opaque, const struct vd_candidate *image, FILE *out);
 
 #endif

@@ -61,6 +61,7 @@ static int run(struct vd_cli *cli, const char *db, const struct vd_path_vec *pat
         .budget = &budget,
         .check = vd_audit_job_check,
         .look = vd_audit_job_look,
+        .elsewhere = vd_audit_job_elsewhere,
         .complain = complain,
         .opaque = cli,
     };

@@ -129,6 +129,22 @@ audit
 lacks out lost.qed
 says out '0 checked, 2 unchanged'
 
+# repairs that were cut off, one with its undo file elsewhere
+mkdir cut undo
+leaking farm/a.qed cut/beside.qed
+leaking farm/a.qed cut/away.qed
+vd --repair --fault=write:cut=1 cut/beside.qed
+vd --repair --undo-file=undo/file --fault=write:cut=1 cut/away.qed
+settle
+vd audit --db=repair.db cut
+expect 4
+says out '2 images: 2 dirty'
+[ "$(grep -c image.repair-unfinished "$told/out")" = 2 ] || fail "unfinished repairs"
+vd --repair cut/beside.qed cut/away.qed
+vd audit --db=repair.db cut
+expect 0
+says out '(was dirty)'
+
 # ---- chains: each file once; a base that goes changes its overlays
 "$VDCHECK" create -f qcow2 -b a.qed -F qed farm/top.qcow2 8G
 "$VDCHECK" create -f qcow2 -b a.qed -F qed farm/top2.qcow2 8G

@@ -39,10 +39,11 @@ static void behind_walls(inside_fn *inside)
     mkdir("in", 0755);
     vd_unit_write_file("in/file", "inside", 6);
     vd_unit_write_file("out", "outside", 7);
+    vd_unit_write_file("extra", "allowed", 7);
     ck_assert_int_eq(pipe(ends), 0);
     pid = fork();
     if (pid == 0) {
-        const char *wrong = vd_confine("in", &err) < 0 ? err.story : inside();
+        const char *wrong = vd_confine("in", "extra", &err) < 0 ? err.story : inside();
 
         if (wrong && write(ends[1], wrong, strlen(wrong)) < 0)
             _exit(2);
@@ -64,6 +65,8 @@ static const char *read_below(void)
         return "the file below cannot be read";
     if (close(fd) < 0)
         return "nor closed";
+    if (open("extra", O_RDONLY | O_CLOEXEC) < 0)
+        return "the file that was allowed cannot be read";
     return malloc(4 << 20) ? NULL : "no memory";
 }
 
@@ -95,6 +98,8 @@ static const char *write_something(void)
         return "a file can be opened for writing";
     if (has_landlock() && open("in/new", O_WRONLY | O_CREAT, 0644) >= 0)
         return "a file can be made";
+    if (has_landlock() && open("extra", O_RDWR) >= 0)
+        return "the file that was allowed can be opened for writing";
     if (!has_seccomp())
         return NULL;
     if (unlink("in/file") == 0 || truncate("in/file", 0) == 0 || rename("in/file", "in/other") == 0)
@@ -135,7 +140,7 @@ START_TEST(a_folder_that_is_not_there_is_an_error)
     struct vd_err err = VD_ERR_INIT;
 
     if (has_landlock())
-        must_fail(vd_confine("nowhere", &err), &err, VD_ERR_IO);
+        must_fail(vd_confine("nowhere", NULL, &err), &err, VD_ERR_IO);
 }
 END_TEST
 
