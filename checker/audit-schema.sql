@@ -39,6 +39,7 @@ CREATE TABLE image(
     first_run INTEGER NOT NULL,    -- run.id
     last_run INTEGER NOT NULL,     -- the last that saw it, checked or unchanged, or saw that it is gone
     result_id INTEGER,             -- its newest result
+    known_as TEXT,                 -- the last format that knew it
     is_gone INTEGER NOT NULL DEFAULT 0,
     UNIQUE(host, path)
 );

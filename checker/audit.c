@@ -96,8 +96,9 @@ static void complain(void *opaque, const struct vd_err *err)
 static bool is_known(void *opaque, const char *path)
 {
     struct audit *a = opaque;
+    const struct vd_kept *kept = vd_auditdb_find(a->db, path);
 
-    return vd_auditdb_find(a->db, path) != NULL;
+    return kept && kept->had_format && !kept->is_gone;
 }
 
 static int find_images(struct audit *a, struct vd_err *err)

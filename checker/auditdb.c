@@ -52,7 +52,7 @@ static const char *const texts[] = {
     [GO_ON] = "UPDATE run SET state = 'running' WHERE id = ?1",
     [KEPT] =
         "SELECT image.id, image.path, result.dev, result.ino, size, mtime_ns, ctime_ns, metadata_xxh,"
-        " rules, is_complete, run_id, chain.name, chain.state, chain.path"
+        " rules, is_complete, run_id, chain.name, chain.state, chain.path, is_gone, known_as IS NOT NULL"
         " FROM image LEFT JOIN result ON result.id = result_id LEFT JOIN chain ON chain.image_id = image.id"
         " WHERE host = ?1",
     [SEEN] = "UPDATE image SET last_run = ?1, is_gone = 0 WHERE id = ?2",
@@ -67,7 +67,9 @@ static const char *const texts[] = {
         " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,"
         " ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32)",
     [NEW_FINDING] = "INSERT INTO finding VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-    [SET_RESULT] = "UPDATE image SET result_id = ?1, last_run = ?2, is_gone = 0 WHERE id = ?3",
+    [SET_RESULT] = "UPDATE image SET result_id = ?1, last_run = ?2, is_gone = 0,"
+                   " known_as = ifnull(nullif((SELECT format FROM result WHERE id = ?1), 'raw'), known_as) "
+                   "WHERE id = ?3",
     [DROP_CHAIN] = "DELETE FROM chain WHERE image_id = ?1",
     [NEW_CHAIN] = "INSERT INTO chain(image_id, name, state, path, dev, ino) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
     [GONE] = "UPDATE image SET last_run = ?1, is_gone = 1 WHERE id = ?2 AND NOT is_gone",
@@ -479,6 +481,8 @@ static int keep(struct vd_auditdb *db, sqlite3_stmt *stmt, struct vd_err *err)
         .backing_name = text_at(stmt, 11),
         .backing_state = text_at(stmt, 12),
         .backing_path = text_at(stmt, 13),
+        .is_gone = sqlite3_column_int(stmt, 14) != 0,
+        .had_format = sqlite3_column_int(stmt, 15) != 0,
     };
 
     /* Pushed first, so that it is freed with the rest whatever is missing. */

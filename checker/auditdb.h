@@ -24,6 +24,8 @@ struct vd_kept {
     const char *path;
     struct vd_identity id;
     const char *rules;
+    bool is_gone;                             /* the last run to look saw no file there */
+    bool had_format;                          /* some format knew it, once */
     bool is_complete;                         /* the newest result is, and holds as long as nothing changes */
     int64_t run_id;                           /* of the newest result */
     const char *backing_name, *backing_state; /* NULL: it has none */

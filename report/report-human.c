@@ -49,7 +49,8 @@ static void say_finding(FILE *f, const struct vd_farm_finding *finding)
 {
     const struct vd_finding_kind *row = vd_finding_by_id(finding->id);
 
-    fprintf(f, "      %s", finding->severity);
+    fputs("      ", f);
+    say_escaped(f, finding->severity);
     if (finding->count > 1)
         fprintf(f, ", %" PRId64 " times", finding->count);
     fprintf(f, ": %s [", row ? row->message : "a finding that this vdcheck does not know");

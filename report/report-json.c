@@ -16,7 +16,9 @@ static json_t *known(int64_t number)
 
 static json_t *text_or_null(const char *text)
 {
-    return text ? json_string(text) : json_null();
+    bool was_plain;
+
+    return text ? vd_json_text(text, strlen(text), &was_plain) : json_null();
 }
 
 static json_t *finding_json(const struct vd_farm_finding *finding)

@@ -119,6 +119,14 @@ settle
 audit
 expect 12
 says out 'lost.qed  (was clean)'
+audit --full # and the night after
+says out 'lost.qed'
+rm farm/lost.qed
+audit
+lacks out lost.qed
+echo 'now a text' >farm/lost.qed
+audit --full
+lacks out lost.qed
 rm farm/lost.qed
 # an undo file beside it: a repair may have been cut off
 touch farm/a.qed.vdcheck-undo
@@ -312,6 +320,20 @@ for how in TERM KILL; do
     vd report --output=json cut.db
     [ "$(grep -c '"path"' "$told/out")" = 10 ] || fail "results after $how"
 done
+
+# ---- a kill at any moment leaves a database that goes on
+rm -f cut.db*
+for delay in 0.01 0.02 0.03 0.05 0.08 0.13 0.21 0.34; do
+    "$VDCHECK" audit --db=cut.db --full -j 2 --throttle=iops=100 many farm >cut.out 2>&1 &
+    pids+=($!)
+    sleep $delay
+    kill -KILL "${pids[0]}" 2>/dev/null
+    wait "${pids[0]}" 2>/dev/null
+    pids=()
+done
+vd audit --db=cut.db many
+expect 0
+says out '10 images: 10 clean'
 
 # ---- two at once on one database
 "$VDCHECK" audit --db=two.db --throttle=iops=8 many >slow 2>&1 &
