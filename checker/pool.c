@@ -124,6 +124,9 @@ static void settle_in(pid_t parent, int fd)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(0);
+    /* What a worker would print, the parent has not said: it only spoils the worker's own result. */
+    (void)dup2(fd, STDIN_FILENO);
+    (void)dup2(fd, STDOUT_FILENO);
     /* Databases, other workers: nothing that is open is for a worker, but where its errors go. */
     if (fd > 3)
         (void)syscall(SYS_close_range, 3, (unsigned)fd - 1, 0);
@@ -322,7 +325,7 @@ static int hear(struct pool *pool, struct worker *w, struct vd_err *err)
         return 0;
     memcpy(&head, w->bytes, sizeof(head));
     if (head.len > VD_POOL_RESULT_MAX || w->n - sizeof(head) > head.len)
-        return give_up(pool, w, "the result is larger than 64 MiB", err);
+        return give_up(pool, w, "its result is larger than 64 MiB, or makes no sense", err);
     return w->n - sizeof(head) == head.len ? take_result(pool, w, &head, err) : 0;
 }
 

@@ -34,7 +34,8 @@ enum vd_output {
 struct vd_farm_cli {
     const char *db, *files_from;
     bool is_full, resumes, raw, one_file_system, null_separated, no_sandbox, exit_zero;
-    unsigned shard, shards, timeout_s, keep_days;
+    unsigned shard, shards; /* shards 0: not said */
+    unsigned timeout_s, keep_days;
     int64_t max_memory; /* bytes */
     int64_t since;      /* seconds since 1970; 0: ever */
     struct vd_word_vec include, exclude, hosts, statuses, paths;

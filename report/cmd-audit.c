@@ -9,6 +9,7 @@
 
 #include "checker/farm.h"
 #include "report/audit-job.h"
+#include "report/parse.h"
 #include "report/paths.h"
 #include "report/report.h"
 
@@ -18,17 +19,24 @@ static void complain(void *opaque, const struct vd_err *err)
     (void)vd_cli_fail(err);
 }
 
-static int refuse_words(const struct vd_cli *cli)
+static int refuse_words(struct vd_cli *cli)
 {
-    const char *db = cli->farm.db;
+    struct vd_farm_cli *farm = &cli->farm;
+    const char *db = farm->db;
 
-    if (!cli->words_n && !cli->farm.files_from)
+    if (!cli->words_n && !farm->files_from)
         return vd_cli_usage(cli, "no path named");
-    if (cli->farm.null_separated && !cli->farm.files_from)
+    if (farm->null_separated && !farm->files_from)
         return vd_cli_usage(cli, "--null goes with --files-from");
     /* SQLite has meanings of its own for such names: a database in memory, an address. */
     if (db && (!db[0] || db[0] == ':' || strncmp(db, "file:", 5) == 0))
         return vd_cli_usage(cli, "--db=%s: no plain file name", db);
+    if (farm->shards)
+        return 0;
+    farm->shard = farm->shards = 1;
+    if (vd_parse_array_task(&farm->shard, &farm->shards) < 0)
+        return vd_cli_usage(
+            cli, "the variables of the job array make no sense; --shard=I/N says which part this is");
     return 0;
 }
 

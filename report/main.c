@@ -480,7 +480,7 @@ int main(int argc, char **argv)
 {
     struct vd_cli cli = {
         .jobs = 1,
-        .farm = {.shard = 1, .shards = 1, .timeout_s = 3600, .max_memory = (int64_t)1 << 30},
+        .farm = {.timeout_s = 3600, .max_memory = (int64_t)1 << 30},
     };
     int status;
 

@@ -40,6 +40,43 @@ bool vd_parse_shard(const char *text, unsigned *shard, unsigned *shards)
     return true;
 }
 
+static bool take_variable(const char *name, int64_t least, int64_t *n)
+{
+    const char *text = getenv(name);
+
+    return text && vd_parse_number(text, least, SHARDS_MAX, n);
+}
+
+/* The i-th of n, both from outside. */
+static int set_part(int64_t i, int64_t n, unsigned *shard, unsigned *shards)
+{
+    if (i < 1 || i > n)
+        return -1;
+    *shard = (unsigned)i;
+    *shards = (unsigned)n;
+    return 1;
+}
+
+int vd_parse_array_task(unsigned *shard, unsigned *shards)
+{
+    int64_t id, min, n, step = 1;
+
+    if (getenv("SLURM_ARRAY_TASK_ID")) {
+        (void)take_variable("SLURM_ARRAY_TASK_STEP", 1, &step);
+        if (!take_variable("SLURM_ARRAY_TASK_ID", 0, &id) ||
+            !take_variable("SLURM_ARRAY_TASK_MIN", 0, &min) ||
+            !take_variable("SLURM_ARRAY_TASK_COUNT", 1, &n) || (id - min) % step)
+            return -1;
+        return set_part((id - min) / step + 1, n, shard, shards);
+    }
+    if (getenv("JOB_COMPLETION_INDEX")) {
+        if (!take_variable("JOB_COMPLETION_INDEX", 0, &id) || !take_variable("VDCHECK_SHARDS", 1, &n))
+            return -1;
+        return set_part(id + 1, n, shard, shards);
+    }
+    return 0;
+}
+
 bool vd_parse_days(const char *text, unsigned *days)
 {
     int64_t n;

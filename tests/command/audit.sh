@@ -380,6 +380,25 @@ vd report s7.1.db s7.3.db s7.4.db s7.5.db s7.6.db s7.7.db
 says out 'shard 2 of 7 is missing'
 vd report s2.2.db s7.{1,2,3,4,5,6,7}.db
 says out 'is of another audit'
+# a job array's task knows its shard
+for i in 1 2; do
+    run env SLURM_ARRAY_TASK_ID=$((10 + 5 * i)) SLURM_ARRAY_TASK_MIN=15 SLURM_ARRAY_TASK_STEP=5 SLURM_ARRAY_TASK_COUNT=2 \
+        "$VDCHECK" audit --db=slurm$i.db many many2
+    run env JOB_COMPLETION_INDEX=$((i - 1)) VDCHECK_SHARDS=2 "$VDCHECK" audit --db=kube$i.db many many2
+    vd report --output=csv s2.$i.db
+    cut -d, -f2-5 "$told/out" >part
+    for kind in slurm kube; do
+        vd report --output=csv $kind$i.db
+        cut -d, -f2-5 "$told/out" >"part.$kind"
+        same part "part.$kind"
+    done
+done
+run env JOB_COMPLETION_INDEX=0 "$VDCHECK" audit --db=kube.db many
+expect 16
+run env SLURM_ARRAY_TASK_ID=9 SLURM_ARRAY_TASK_MIN=1 SLURM_ARRAY_TASK_COUNT=4 "$VDCHECK" audit --db=slurm.db many
+expect 16
+run env SLURM_ARRAY_TASK_ID=9 "$VDCHECK" audit --db=slurm.db --shard=1/1 many
+expect 0
 # an overlay lies in the shard of its base
 for ((i = 1; i <= 7; i++)); do
     vd report --output=csv s7.$i.db

@@ -144,7 +144,7 @@ START_TEST(whatever_happens_to_a_worker_is_a_result_with_a_reason)
                                            "!the worker died of signal 9",
                                            "!the worker ended before its job did (status 7)",
                                            "!it took longer than 4 s",
-                                           "!the result is larger than 64 MiB",
+                                           "!its result is larger than 64 MiB",
                                            ""};
     struct told *told = new_told(misbehave);
     struct vd_pool_options opts = options(told, 12, 2);
@@ -158,6 +158,37 @@ START_TEST(whatever_happens_to_a_worker_is_a_result_with_a_reason)
                       told->text[i]);
     }
     no_child_is_left();
+    free_told(told);
+}
+END_TEST
+
+static void print_aside(size_t job, FILE *out)
+{
+    say_number(job, out);
+    if (job == 1)
+        (void)!write(STDOUT_FILENO, "this was not printed by the parent, and is long enough", 54);
+}
+
+START_TEST(what_a_worker_prints_spoils_its_own_result_alone)
+{
+    struct told *told = new_told(print_aside);
+    struct vd_pool_options opts = options(told, 3, 1);
+    struct vd_err err = VD_ERR_INIT;
+    int ends[2], before = dup(STDOUT_FILENO);
+    char byte;
+
+    fflush(stdout);
+    ck_assert_int_eq(pipe(ends), 0);
+    ck_assert_int_eq(dup2(ends[1], STDOUT_FILENO), STDOUT_FILENO);
+    must(vd_pool_run(&opts, &err), &err);
+    dup2(before, STDOUT_FILENO);
+    close(ends[1]);
+    ck_assert_int_eq(read(ends[0], &byte, 1), 0);
+    close(ends[0]);
+    close(before);
+    ck_assert_str_eq(told->text[0], "job 0");
+    ck_assert_int_eq(told->text[1][0], '!');
+    ck_assert_str_eq(told->text[2], "job 2");
     free_told(told);
 }
 END_TEST
@@ -326,7 +357,8 @@ END_TEST
 #endif
 
 UNIT_TESTS("pool", every_job_is_done_once_by_few_workers, no_jobs_are_no_work,
-           whatever_happens_to_a_worker_is_a_result_with_a_reason, large_results_arrive_whole,
+           whatever_happens_to_a_worker_is_a_result_with_a_reason,
+           what_a_worker_prints_spoils_its_own_result_alone, large_results_arrive_whole,
            a_signal_ends_all_and_leaves_what_was_done_and_no_worker, where_a_result_cannot_be_kept_all_ends,
            no_worker_sees_two_groups, a_worker_that_cannot_begin_says_why,
            a_worker_has_none_of_the_parents_files, a_worker_gets_no_more_memory_than_its_limit)
