@@ -305,19 +305,44 @@ static int read_all(struct reader *r, struct vd_err *err)
     return each_row(r, runs_sql, read_run, err) < 0 ? -1 : each_row(r, images_sql, read_image, err);
 }
 
-int vd_farm_add(struct vd_farm *farm, const char *path, struct vd_err *err)
+/* What a reader that fails half-way has added goes again. */
+static void drop_behind(struct vd_farm *farm, size_t images_n, size_t runs_n)
+{
+    while (farm->images.n > images_n)
+        free_image(&farm->images.v[--farm->images.n]);
+    while (farm->runs.n > runs_n)
+        free_run(&farm->runs.v[--farm->runs.n]);
+}
+
+/* 1: a transaction was cut off here, and whoever reads must take it back first, which is a write. */
+static int add_with(struct vd_farm *farm, const char *path, int flags, struct vd_err *err)
 {
     struct reader r = {.path = path, .farm = farm};
-    int rc = sqlite3_open_v2(path, &r.db, SQLITE_OPEN_READONLY, NULL);
+    size_t images_n = farm->images.n, runs_n = farm->runs.n;
+    int rc = sqlite3_open_v2(path, &r.db, flags, NULL);
 
     if (rc == SQLITE_OK)
         rc = read_all(&r, err);
     else
         rc = r.db ? fail_db(&r, err) : vd_fail_memory(err);
+    if (rc < 0 && r.db && sqlite3_extended_errcode(r.db) == SQLITE_READONLY_ROLLBACK)
+        rc = 1;
+    if (rc)
+        drop_behind(farm, images_n, runs_n);
     sqlite3_finalize(r.before);
     sqlite3_finalize(r.findings);
     sqlite3_close(r.db);
     return rc;
+}
+
+int vd_farm_add(struct vd_farm *farm, const char *path, struct vd_err *err)
+{
+    int rc = add_with(farm, path, SQLITE_OPEN_READONLY, err);
+
+    if (rc != 1)
+        return rc;
+    *err = (struct vd_err)VD_ERR_INIT;
+    return add_with(farm, path, SQLITE_OPEN_READWRITE, err);
 }
 
 /* ---- merging */
@@ -550,11 +575,13 @@ static int judge_shards(struct vd_farm *farm, struct vd_err *err)
 {
     const struct vd_farm_run *whole = vd_farm_last_run(farm);
 
-    for (unsigned shard = 1; whole && whole->shards > 1 && shard <= whole->shards; shard++)
+    if (!whole || whole->shards < 2)
+        return 0;
+    for (unsigned shard = 1; shard <= whole->shards; shard++)
         if (!has_shard(farm, whole, shard) &&
             note(farm, err, "shard %u of %u is missing", shard, whole->shards) < 0)
             return -1;
-    for (size_t i = 0; whole && whole->shards > 1 && i < farm->runs.n; i++) {
+    for (size_t i = 0; i < farm->runs.n; i++) {
         const struct vd_farm_run *run = &farm->runs.v[i];
 
         if (run->is_newest_of_file && !is_of_division(run, whole) &&
@@ -562,11 +589,18 @@ static int judge_shards(struct vd_farm *farm, struct vd_err *err)
                  run->shard, run->shards) < 0)
             return -1;
     }
+    farm->is_torn = farm->notes.n != 0;
+    return 0;
+}
+
+static int judge_ends(struct vd_farm *farm, struct vd_err *err)
+{
     for (size_t i = 0; i < farm->runs.n; i++) {
         const struct vd_farm_run *run = &farm->runs.v[i];
 
         if (run->is_newest_of_file && strcmp(run->state, "complete") != 0 &&
-            note(farm, err, "run %s of %s was not finished", run->name, run->host) < 0)
+            note(farm, err, "run %s of %s %s", run->name, run->host,
+                 strcmp(run->state, "cancelled") == 0 ? "was cut off" : "has not finished") < 0)
             return -1;
     }
     return 0;
@@ -585,7 +619,7 @@ int vd_farm_settle(struct vd_farm *farm, struct vd_err *err)
     vd_farm_filter(farm, is_there, NULL);
     find_news(farm);
     count_overlays(farm);
-    return judge_shards(farm, err);
+    return judge_shards(farm, err) < 0 ? -1 : judge_ends(farm, err);
 }
 
 const struct vd_farm_run *vd_farm_last_run(const struct vd_farm *farm)

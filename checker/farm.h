@@ -87,6 +87,7 @@ VD_VEC(vd_text_vec, char *)
 struct vd_farm {
     struct vd_farm_image_vec images; /* after vd_farm_settle(): by host and path, none that is gone */
     struct vd_farm_run_vec runs;     /* then: by name, which is by time */
+    bool is_torn;                    /* shards are missing, or strange */
     struct vd_text_vec notes;        /* what is missing in the whole, for people */
 };
 

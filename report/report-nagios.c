@@ -18,8 +18,8 @@ void vd_report_nagios(FILE *f, const struct vd_farm *farm)
     for (int i = VD_STATUS_LEAKING; i <= VD_STATUS_BUSY; i++)
         if (sums.by_status[i])
             fprintf(f, "%s%" PRIu64 " %s", between, sums.by_status[i], vd_status_name((enum vd_status)i));
-    if (farm->notes.n)
-        fprintf(f, ", the audit is not whole");
+    if (farm->is_torn)
+        fputs(", shards are missing or of another audit", f);
     fputs(" |", f);
     for (int i = VD_STATUS_CLEAN; i <= VD_STATUS_BUSY; i++)
         fprintf(f, " '%s'=%" PRIu64 "%s", vd_status_name((enum vd_status)i), sums.by_status[i],

@@ -78,8 +78,8 @@ static void say_runs(FILE *f, const struct vd_farm *farm)
     fprintf(f, "vdcheck_last_run_timestamp_seconds %" PRId64 "\n", last ? last->started_at : 0);
     head(f, "last_success_timestamp_seconds", "When the last audit that came to its end began.");
     fprintf(f, "vdcheck_last_success_timestamp_seconds %" PRId64 "\n", whole ? whole->started_at : 0);
-    head(f, "run_duration_seconds", "How long the last audit took.");
-    fprintf(f, "vdcheck_run_duration_seconds %.3f\n", last ? last->seconds : 0.0);
+    head(f, "run_duration_seconds", "How long the last audit that came to its end took.");
+    fprintf(f, "vdcheck_run_duration_seconds %.3f\n", whole ? whole->seconds : 0.0);
 }
 
 void vd_report_prometheus(FILE *f, const struct vd_farm *farm)

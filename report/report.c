@@ -39,7 +39,7 @@ int vd_report_nagios_state(const struct vd_farm *farm)
     if (sums.by_status[VD_STATUS_DAMAGED])
         return 2;
     if (!sums.images || sums.by_status[VD_STATUS_ERROR] || sums.by_status[VD_STATUS_UNSUPPORTED] ||
-        farm->notes.n)
+        farm->is_torn)
         return 3;
     return sums.by_status[VD_STATUS_LEAKING] || sums.by_status[VD_STATUS_DIRTY] ? 1 : 0;
 }

@@ -5,6 +5,7 @@
 #include "checker/auditdb.h"
 
 #include <sqlite3.h>
+#include <sys/wait.h>
 
 #include "checker/farm.h"
 #include "tests/unit/unit.h"
@@ -381,6 +382,40 @@ START_TEST(a_missing_shard_and_one_of_another_audit_are_named)
 }
 END_TEST
 
+/* What a kill in the middle of a large transaction leaves. */
+static void cut_off_a_write(const char *path)
+{
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        sqlite3 *db = NULL;
+
+        if (sqlite3_open(path, &db) == SQLITE_OK)
+            (void)sqlite3_exec(
+                db,
+                "PRAGMA cache_size=2; BEGIN; UPDATE image SET path = '/wrong';"
+                " CREATE TABLE filler(x); WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1"
+                " FROM n WHERE i < 1000) INSERT INTO filler SELECT randomblob(500) FROM n",
+                NULL, NULL, NULL);
+        _exit(0);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+}
+
+START_TEST(a_write_that_was_cut_off_is_taken_back_by_the_next_reader)
+{
+    const char *path = "db";
+    char text[1000];
+
+    run_once(path, "/a", "clean", NULL);
+    cut_off_a_write(path);
+    ck_assert_int_eq(access("db-journal", F_OK), 0);
+    text_of(&path, 1, text);
+    ck_assert_str_eq(text, "h:/a clean<; ");
+}
+END_TEST
+
 START_TEST(a_stranger_cannot_run_anything_by_a_view)
 {
     struct vd_farm farm = {0};
@@ -405,4 +440,5 @@ UNIT_TESTS("auditdb", what_was_kept_is_there_in_the_next_run, names_of_any_bytes
            what_a_run_found_that_was_cut_off_is_news_in_the_next,
            what_is_gone_is_told_no_more_also_where_an_older_file_has_it,
            merging_does_not_depend_on_order_or_number, a_missing_shard_and_one_of_another_audit_are_named,
+           a_write_that_was_cut_off_is_taken_back_by_the_next_reader,
            a_stranger_cannot_run_anything_by_a_view)
