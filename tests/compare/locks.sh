@@ -103,6 +103,9 @@ done
 vd -U a.qed
 expect 4
 says out image.in-use
+vd audit --db=audit.db a.qed
+expect 64
+says out '1 busy'
 release
 
 # ---- QEMU reads: so do we, and write nothing
@@ -115,6 +118,8 @@ vd --repair a.qed
 expect 64
 vd io -c 'write 0 1' a.qed
 expect 64
+vd audit --db=audit.db a.qed
+expect 4
 release
 
 # ---- we check: they read, and write nothing
@@ -127,6 +132,13 @@ release
 
 # ---- a look that shares keeps nobody out
 ours "100" -U --throttle=iops=1 a.qed
+they_can qemu-img check -f qed
+they_can qemu-io -r -f qed -c 'read 0 512'
+they_can qemu-io -f qed -c quit
+release
+
+# ---- nor does an audit
+ours "100" audit --db=audit.db --full --throttle=iops=1 a.qed
 they_can qemu-img check -f qed
 they_can qemu-io -r -f qed -c 'read 0 512'
 they_can qemu-io -f qed -c quit
