@@ -257,7 +257,11 @@ static int status_of(json_t *object)
 
 static json_t *failure(const char *reason)
 {
-    return json_pack("{s:s, s:s+}", "status", "error", "error", "the check could not be completed: ", reason);
+    char text[600];
+
+    /* It may have a path in it, and JSON takes no bytes that are not UTF-8. */
+    return json_pack("{s:s, s:s+}", "status", "error", "error", "the check could not be completed: ",
+                     vd_text_escape(text, sizeof(text), reason, strlen(reason)));
 }
 
 /* What a worker said; where that is nothing or nonsense, an error with the reason. */

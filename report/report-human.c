@@ -17,7 +17,8 @@ static bool needs_attention(const struct vd_farm_image *image)
 {
     enum vd_status status = vd_report_status(image);
 
-    return status != VD_STATUS_CLEAN && status != VD_STATUS_REPAIRED && status != VD_STATUS_BUSY;
+    return status != VD_STATUS_CLEAN && status != VD_STATUS_REPAIRED && status != VD_STATUS_BUSY &&
+           !vd_report_is_raw(image);
 }
 
 /* Worth a line of its own above the others. */
@@ -122,6 +123,8 @@ static void say_sums(FILE *f, const struct vd_report_sums *sums)
         fprintf(f, "%s%" PRIu64 " %s", between, sums->by_status[order[i]], vd_status_name(order[i]));
         between = ", ";
     }
+    if (sums->raw)
+        fprintf(f, "; %" PRIu64 " raw", sums->raw);
     if (sums->leaked_bytes)
         fprintf(f, "; %s leaked", vd_text_size(leaked, (uint64_t)sums->leaked_bytes));
     if (sums->fresh)

@@ -90,8 +90,9 @@ static json_t *result_json(const struct vd_farm_image *image, const struct vd_fa
 {
     const struct vd_finding_kind *row = vd_finding_by_id(finding->id);
     json_t *o = json_object(), *locations = json_array();
+    bool was_plain;
 
-    vd_json_set_text(o, "ruleId", finding->id, strlen(finding->id));
+    json_object_set_new(o, "ruleId", vd_json_text(finding->id, strlen(finding->id), &was_plain));
     json_object_set_new(o, "level", json_string(level_of(finding->severity)));
     json_object_set_new(o, "message",
                         text_json(row ? row->message : "a finding that this vdcheck does not know"));

@@ -11,6 +11,12 @@ enum vd_status vd_report_status(const struct vd_farm_image *image)
     return vd_status_by_name(image->newest.status);
 }
 
+bool vd_report_is_raw(const struct vd_farm_image *image)
+{
+    return vd_report_status(image) == VD_STATUS_UNSUPPORTED && image->newest.format &&
+           strcmp(image->newest.format, "raw") == 0;
+}
+
 static bool has_left(const struct vd_farm_result *result)
 {
     static const enum vd_farm_number counts[] = {VD_FARM_CORRUPTIONS, VD_FARM_LEAKS, VD_FARM_STATES,
@@ -38,7 +44,7 @@ int vd_report_nagios_state(const struct vd_farm *farm)
 
     if (sums.by_status[VD_STATUS_DAMAGED])
         return 2;
-    if (!sums.images || sums.by_status[VD_STATUS_ERROR] || sums.by_status[VD_STATUS_UNSUPPORTED] ||
+    if (!sums.images || sums.by_status[VD_STATUS_ERROR] || sums.by_status[VD_STATUS_UNSUPPORTED] > sums.raw ||
         farm->is_torn)
         return 3;
     return sums.by_status[VD_STATUS_LEAKING] || sums.by_status[VD_STATUS_DIRTY] ? 1 : 0;
@@ -52,6 +58,7 @@ struct vd_report_sums vd_report_sum(const struct vd_farm *farm)
         const struct vd_farm_image *image = &farm->images.v[i];
 
         sums.by_status[vd_report_status(image)]++;
+        sums.raw += vd_report_is_raw(image);
         sums.fresh += image->is_new;
         sums.changed += image->is_changed;
         if (image->newest.numbers[VD_FARM_LEAKED_BYTES] > 0)

@@ -22,13 +22,16 @@ int vd_report_after_audit(const struct vd_cli *cli, const char *db, const struct
 
 enum vd_status vd_report_status(const struct vd_farm_image *image);
 
+/* A raw image, which was asked for and has nothing that could be checked: no news to anybody. */
+bool vd_report_is_raw(const struct vd_farm_image *image);
+
 /* The exit status by the images; and in the convention of Nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. */
 int vd_report_bits(const struct vd_farm *farm);
 int vd_report_nagios_state(const struct vd_farm *farm);
 
 /* How many images have each status, and what leaks of them. */
 struct vd_report_sums {
-    uint64_t images, by_status[VD_STATUS_BUSY + 1], fresh, changed;
+    uint64_t images, by_status[VD_STATUS_BUSY + 1], raw, fresh, changed;
     int64_t leaked_bytes;
 };
 struct vd_report_sums vd_report_sum(const struct vd_farm *farm);

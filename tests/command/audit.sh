@@ -206,6 +206,14 @@ printf 'shy/-rf.qed\n\nshy/text.qed\n' >list
 vd audit --db=from2.db --files-from=list --exclude='text*'
 expect 0
 says out '1 image: 1 clean'
+head -c 1M /dev/zero >shy/disk.raw
+vd audit --db=raw.db --raw --exclude='*.qed' shy
+expect 8 # as `vdcheck --format=raw` says
+says out '1 unsupported; 1 raw'
+lacks out 'unsupported  '
+vd report --output=nagios raw.db
+expect 0
+rm shy/disk.raw
 printf 'a\0b' >list
 vd audit --db=from.db --files-from=list
 expect 16
