@@ -14,9 +14,8 @@ static const char schema[] =
     ;
 
 enum {
-    APPLICATION_ID = 0x76646175, /* "vdau", so that file(1) and we know it */
-    BUSY_MS = 10000,             /* a report that is being made holds the file for moments */
-    LOCK_MS = 3000,              /* another audit holds it for hours */
+    BUSY_MS = 10000, /* a report that is being made holds the file for moments */
+    LOCK_MS = 3000,  /* another audit holds it for hours */
     BATCH_N = 200,
     BATCH_MS = 300,
 };
@@ -210,11 +209,11 @@ static int make_schema(struct vd_auditdb *db, struct vd_err *err)
     snprintf(marks, sizeof(marks),
              "PRAGMA application_id=%d; PRAGMA user_version=%d;"
              " INSERT INTO meta VALUES('schema', '%d'), ('tool', '" PACKAGE_VERSION "')",
-             APPLICATION_ID, VD_AUDITDB_SCHEMA, VD_AUDITDB_SCHEMA);
+             VD_AUDITDB_MARK, VD_AUDITDB_SCHEMA, VD_AUDITDB_SCHEMA);
     return run_sql(db, schema, err) < 0 ? -1 : run_sql(db, marks, err);
 }
 
-/* From an older schema to the next one; steps[i] leads from i + 1 to i + 2. */
+/* From an older schema to the next one; steps[i] leads from i + 1 to i + 2, and says so in user_version. */
 static int migrate(struct vd_auditdb *db, int64_t version, struct vd_err *err)
 {
     static const char *const steps[VD_AUDITDB_SCHEMA] = {NULL};
@@ -234,7 +233,7 @@ static int settle_schema(struct vd_auditdb *db, struct vd_err *err)
         return fail_db(db, err);
     if (tables == 0)
         return make_schema(db, err);
-    if (pragma(db, "PRAGMA application_id") != APPLICATION_ID || version < 1)
+    if (pragma(db, "PRAGMA application_id") != VD_AUDITDB_MARK || version < 1)
         return vd_fail(err, VD_ERR_FORMAT, 0, "%s: a database, but not one of audits", db->path);
     if (version > VD_AUDITDB_SCHEMA)
         return vd_fail(err, VD_ERR_UNSUPPORTED, 0,
@@ -272,10 +271,8 @@ static int open_all(struct vd_auditdb *db, struct vd_err *err)
     sqlite3_busy_timeout(db->db, BUSY_MS);
     sqlite3_db_config(db->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     sqlite3_db_config(db->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-    if (run_sql(db,
-                "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA foreign_keys=ON; PRAGMA journal_mode=DELETE;"
-                " BEGIN IMMEDIATE",
-                err) < 0 ||
+    /* Of a file that is somebody else's nothing is changed: auto_vacuum only holds for one without tables. */
+    if (run_sql(db, "PRAGMA foreign_keys=ON; PRAGMA auto_vacuum=INCREMENTAL; BEGIN IMMEDIATE", err) < 0 ||
         settle_schema(db, err) < 0)
         return -1;
     return run_sql(db, "COMMIT", err);

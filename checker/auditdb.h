@@ -16,7 +16,10 @@
 
 struct vd_auditdb;
 
-enum { VD_AUDITDB_SCHEMA = 1 };
+enum {
+    VD_AUDITDB_SCHEMA = 1,        /* in user_version */
+    VD_AUDITDB_MARK = 0x76646175, /* in application_id: "vdau", by which we and file(1) know it */
+};
 
 /* What is kept of an image from earlier runs. Strings are the database's. */
 struct vd_kept {

@@ -268,22 +268,30 @@ static int each_row(struct reader *r, const char *sql,
 
 /* ---- one database */
 
-static int refuse_version(struct reader *r, struct vd_err *err)
+static int ask_number(struct reader *r, const char *sql, int *number, struct vd_err *err)
 {
     sqlite3_stmt *stmt = NULL;
-    int rc = sqlite3_prepare_v2(r->db, "PRAGMA user_version", -1, &stmt, NULL), version = 0;
+    int rc = sqlite3_prepare_v2(r->db, sql, -1, &stmt, NULL);
 
     if (rc == SQLITE_OK && sqlite3_step(stmt) == SQLITE_ROW)
-        version = sqlite3_column_int(stmt, 0);
+        *number = sqlite3_column_int(stmt, 0);
     else
         rc = fail_db(r, err);
     sqlite3_finalize(stmt);
-    if (rc < 0)
+    return rc < 0 ? -1 : 0;
+}
+
+static int refuse_other_files(struct reader *r, struct vd_err *err)
+{
+    int version = 0, mark = 0;
+
+    if (ask_number(r, "PRAGMA user_version", &version, err) < 0 ||
+        ask_number(r, "PRAGMA application_id", &mark, err) < 0)
         return -1;
+    if (mark != VD_AUDITDB_MARK || version < 1)
+        return vd_fail(err, VD_ERR_FORMAT, 0, "%s: a database, but not one of audits", r->path);
     if (version > VD_AUDITDB_SCHEMA)
         return vd_fail(err, VD_ERR_UNSUPPORTED, 0, "%s: made by a newer vdcheck", r->path);
-    if (version < 1)
-        return vd_fail(err, VD_ERR_FORMAT, 0, "%s: no database of audits", r->path);
     return 0;
 }
 
@@ -297,7 +305,7 @@ static int read_all(struct reader *r, struct vd_err *err)
     /* One state of the file, whatever an audit writes meanwhile. */
     if (sqlite3_exec(r->db, "BEGIN", NULL, NULL, NULL) != SQLITE_OK)
         return fail_db(r, err);
-    if (refuse_version(r, err) < 0)
+    if (refuse_other_files(r, err) < 0)
         return -1;
     if (sqlite3_prepare_v2(r->db, before_sql, -1, &r->before, NULL) != SQLITE_OK ||
         sqlite3_prepare_v2(r->db, findings_sql, -1, &r->findings, NULL) != SQLITE_OK)

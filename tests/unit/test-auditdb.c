@@ -151,7 +151,8 @@ START_TEST(a_database_of_something_else_or_of_a_newer_version_is_refused)
     vd_unit_write_file("text", "this is no database, and long enough to be seen as none", 55);
     must_be_null(vd_auditdb_open("text", &err), &err, VD_ERR_FORMAT);
     ck_assert_int_eq(sqlite3_open("other", &db), SQLITE_OK);
-    ck_assert_int_eq(sqlite3_exec(db, "CREATE TABLE t(x)", NULL, NULL, NULL), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_exec(db, "PRAGMA journal_mode=WAL; CREATE TABLE t(x)", NULL, NULL, NULL),
+                     SQLITE_OK);
     sqlite3_close(db);
     must_be_null(vd_auditdb_open("other", &err), &err, VD_ERR_FORMAT);
     vd_auditdb_close(open_db("newer"));
@@ -160,6 +161,7 @@ START_TEST(a_database_of_something_else_or_of_a_newer_version_is_refused)
     sqlite3_close(db);
     must_be_null(vd_auditdb_open("newer", &err), &err, VD_ERR_UNSUPPORTED);
     ck_assert_int_eq(number("other", "SELECT count(*) FROM sqlite_schema"), 1);
+    ck_assert_int_eq(number("other", "SELECT journal_mode = 'wal' FROM pragma_journal_mode"), 1);
 }
 END_TEST
 
