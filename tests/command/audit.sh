@@ -234,6 +234,20 @@ if can_be_nobody && [ "$(id -u)" -eq 0 ]; then
     rmdir shy/shut
 fi
 
+# other file systems, and a folder in two places; in a mount name space of their own
+mkdir -p mounts/a mounts/b mounts/c
+cp farm/a.qed mounts/a/
+if unshare -m mount -t tmpfs none mounts/c 2>/dev/null; then
+    # shellcheck disable=SC2016 # variables of the inner shell
+    run unshare -m bash -c 'mount --bind mounts/a mounts/b && mount -t tmpfs none mounts/c && cp farm/a.qed mounts/c/ &&
+        "$VDCHECK" audit --db=mounts.db mounts && "$VDCHECK" audit --db=mounts2.db --one-file-system mounts'
+    expect 0
+    says out '2 images: 2 clean'
+    says out '1 image: 1 clean'
+else
+    skip_part "nothing can be mounted here"
+fi
+
 # ---- names are text in every output
 for o in human json prometheus junit sarif nagios csv; do
     vd report --output=$o shy.db
