@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -31,6 +32,7 @@ struct search {
     struct vd_err *err; /* of what ends the search */
     dev_t dev;          /* of the path at hand */
     uint8_t *head;      /* VD_HEAD_BYTES */
+    bool was_cold;      /* something of the file at hand was not in the page cache */
 };
 
 VD_VEC(name_vec, char *)
@@ -115,10 +117,31 @@ static bool has_beside(const char *path, const char *mark)
            faccessat(AT_FDCWD, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+/*
+ * Reads the first bytes as gently as it goes: what is in the page cache is taken from there; what is not is
+ * read without what follows, and marked to be dropped again. A farm's heads would push a good part of what
+ * the host works with out of memory.
+ */
+static ssize_t read_head(struct search *s, int fd, const struct stat *st, size_t len)
+{
+    struct iovec part = {.iov_base = s->head, .iov_len = len};
+    ssize_t n, all = st->st_size < (off_t)len ? (ssize_t)st->st_size : (ssize_t)len;
+
+    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+    n = preadv2(fd, &part, 1, 0, RWF_NOWAIT);
+    if (n == all)
+        return n;
+    s->was_cold = true;
+    do
+        n = pread(fd, s->head, len, 0);
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
 static int add(struct search *s, int fd, const char *path, const struct stat *st, bool is_raw)
 {
     struct vd_candidate c = {.path = strdup(path), .is_raw = is_raw};
-    ssize_t n = pread(fd, s->head, VD_HEAD_BYTES, 0);
+    ssize_t n = read_head(s, fd, st, VD_HEAD_BYTES);
 
     c.id = (struct vd_identity){.dev = st->st_dev,
                                 .ino = st->st_ino,
@@ -137,7 +160,7 @@ static int add(struct search *s, int fd, const char *path, const struct stat *st
 /* Decides by the first bytes. is_named: the user named this very file. */
 static int judge(struct search *s, int fd, const char *path, const struct stat *st, bool is_named)
 {
-    ssize_t n = pread(fd, s->head, PROBE_BYTES, 0);
+    ssize_t n = read_head(s, fd, st, PROBE_BYTES);
     int score;
 
     if (n < 0) {
@@ -171,6 +194,7 @@ static int look_at_file(struct search *s, int folder, const char *name, const ch
 
     if (is_ours(path) || !is_wanted(s, path))
         return 0;
+    s->was_cold = false;
     fd = open_below(folder, name, 0);
     if (fd < 0) {
         /* Gone, or put in place of something else: that is the farm's daily life. */
@@ -182,6 +206,8 @@ static int look_at_file(struct search *s, int folder, const char *name, const ch
         complain(s, path, "cannot stat", errno);
     else if (S_ISREG(st.st_mode) && (!s->opts->one_file_system || is_named || st.st_dev == s->dev))
         rc = judge(s, fd, path, &st, is_named);
+    if (s->was_cold)
+        (void)posix_fadvise(fd, 0, VD_HEAD_BYTES, POSIX_FADV_DONTNEED);
     close(fd);
     return rc;
 }

@@ -248,6 +248,30 @@ else
     skip_part "nothing can be mounted here"
 fi
 
+# ---- the page cache is left as it was, where there is one
+cached() { fincore -n -o PAGES "$1" | tr -d ' '; }
+disk=$(mktemp -d /var/tmp/vdcheck-test.XXXXXX)
+clean_up_more() { [ ${#pids[@]} -eq 0 ] || kill -KILL "${pids[@]}" 2>/dev/null; rm -rf "$disk"; }
+drop_cache() { dd if="$1" oflag=nocache conv=notrunc,fdatasync of="$1" count=0 status=none && dd if="$1" iflag=nocache count=0 status=none; }
+cp farm/a.qed "$disk/cold.qed"
+cp farm/a.qed "$disk/warm.qed"
+echo small >"$disk/small"
+settle
+vd audit --db=cache.db "$disk"
+sync "$disk"/*
+drop_cache "$disk/cold.qed"
+cat "$disk/warm.qed" >/dev/null
+if has_command fincore && [ "$(cached "$disk/cold.qed")" = 0 ] && [ "$(cached "$disk/warm.qed")" -gt 0 ]; then
+    before=$(cached "$disk/warm.qed")
+    vd audit --db=cache.db "$disk"
+    says out '0 checked, 2 unchanged'
+    [ "$(cached "$disk/cold.qed")" = 0 ] || fail "what was not in the page cache is there now"
+    [ "$(cached "$disk/small")" = 1 ] || fail "a small file is in the page cache no more"
+    [ "$(cached "$disk/warm.qed")" = "$before" ] || fail "what was in the page cache is there no more"
+else
+    skip_part "no page cache to look into"
+fi
+
 # ---- names are text in every output
 for o in human json prometheus junit sarif nagios csv; do
     vd report --output=$o shy.db
