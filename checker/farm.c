@@ -366,7 +366,7 @@ static int by_age(const struct vd_farm_result *a, const struct vd_farm_result *b
     int order;
 
     if (!a->run || !b->run)
-        return !b->run - !a->run ? (a->run ? -1 : 1) : 0;
+        return a->run ? -1 : b->run ? 1 : 0;
     order = compare(b->checked_at, a->checked_at);
     return order ? order : strcmp(b->run, a->run);
 }
