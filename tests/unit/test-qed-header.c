@@ -286,7 +286,7 @@ static const struct {
     {"l1_table_offset=0x20000",                                                                            "l1-offset-out-of-file"                  },
     {"l1_table_offset=0x20000 file_size=0x60000",                                                          ""                                       },
     {"file_size=0x40000",                                                                                  "l1-offset-out-of-file"                  },
-    {"file_size=327169",                                                                                   ""                                       }, /* lacks less than a sector */
+    {"file_size=327169",                                                                                   "l1-offset-out-of-file"                  }, /* lacks less than a sector */
     {"file_size=327168",                                                                                   "l1-offset-out-of-file"                  }, /* lacks one */
     {"header_size=0",                                                                                      "header-size-zero"                       },
     {"header_size=0 l1_table_offset=0",                                                                    "l1-offset-in-header header-size-zero"   },
