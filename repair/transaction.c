@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "formats/node/file.h"
 #include "formats/node/overlay.h"
 #include "repair/verify.h"
 
@@ -174,6 +175,19 @@ static int mark_byproducts(struct vd_ledger *before, struct vd_ledger *seen, str
     return 0;
 }
 
+/* What was read of a file that somebody changed meanwhile, without a lock that would have said so, is a mix
+ * of two images: nothing is built on that. */
+static int refuse_changed(const struct vd_work *work, struct vd_err *err)
+{
+    struct BlockDriverState *file = bdrv_protocol(work->file);
+
+    if (file->drv != &vd_file_driver || !vd_file_has_changed(file))
+        return 0;
+    return vd_fail(err, VD_ERR_REFUSED, 0,
+                   "%s: the file was changed by another program while it was read; nothing was written",
+                   file->filename);
+}
+
 int vd_work_prepare(struct vd_work *work, const struct vd_transaction_options *opts, struct vd_err *err)
 {
     struct vd_plan plan = opts->plan;
@@ -198,7 +212,8 @@ int vd_work_prepare(struct vd_work *work, const struct vd_transaction_options *o
         return vd_ledger_merge(work->before.ledger, seen, err);
     if (check(work, work->overlay, opts, NULL, &plan, NULL, &work->after, err) < 0)
         return -1;
-    if (verify(work, opts, seen, err) < 0 || mark_byproducts(work->before.ledger, seen, err) < 0)
+    if (refuse_changed(work, err) < 0 || verify(work, opts, seen, err) < 0 ||
+        mark_byproducts(work->before.ledger, seen, err) < 0)
         return -1;
     vd_ledger_mark_later(seen);
     return vd_ledger_merge(work->before.ledger, seen, err);
