@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "checker/store.h"
+#include "formats/base/text.h"
 #include "formats/registry.h"
 #include "report/cli.h"
 #include "report/render.h"
@@ -88,10 +89,31 @@ static void keep_map(struct run *run, struct vd_outcome *out, enum vd_status sta
         run->status |= vd_cli_fail(&err);
 }
 
+/* What the user said that a command to paste has to say again. */
+static const char *format_option(const struct vd_cli *cli, char *text, size_t room)
+{
+    snprintf(text, room, "-f %s ", cli->format ? cli->format : "");
+    return cli->format ? text : NULL;
+}
+
+static const char *chain_options(const struct vd_cli *cli, char *text, size_t room)
+{
+    char word[VD_TEXT_SHELL_MAX];
+    size_t at = (size_t)snprintf(text, room, "-c ");
+
+    if (!cli->backing_chain)
+        return NULL;
+    for (size_t i = 0; i < cli->allow.n && at < room; i++)
+        at += (size_t)snprintf(text + at, room - at, "--allow=%s ",
+                               vd_text_shell(word, sizeof(word), cli->allow.v[i]));
+    return text;
+}
+
 static void tell_file(struct run *run, const struct job *job, struct vd_outcome *out)
 {
     const struct vd_cli *cli = run->cli;
     bool is_first = out == (job->answer.files.n ? &job->answer.files.v[0] : NULL);
+    char format[64], chain[VD_TEXT_SHELL_MAX];
     struct vd_image_report r = {
         .path = is_first ? job->path : out->bs->filename,
         .out = out,
@@ -102,6 +124,9 @@ static void tell_file(struct run *run, const struct job *job, struct vd_outcome 
         .is_verified = job->answer.is_verified,
         .verbose = cli->verbose,
         .seconds = job->seconds,
+        .format_option = format_option(cli, format, sizeof(format)),
+        .chain_options = chain_options(cli, chain, sizeof(chain)),
+        .named = cli->backing_chain ? job->path : NULL,
     };
 
     if (out && out->was_skipped) {

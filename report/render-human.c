@@ -299,10 +299,21 @@ static void say_way_back(FILE *f, const struct vd_image_report *r, const char *p
         fprintf(f, "  taken back with: vdcheck undo %s\n", vd_text_shell(word, sizeof(word), file));
 }
 
+/* The image that a repair is asked of, as words of the shell: a chain is repaired as one, by its top. */
+static const char *target_of(const struct vd_image_report *r, char *text, size_t room)
+{
+    char word[VD_TEXT_SHELL_MAX];
+
+    snprintf(text, room, "%s%s%s", r->chain_options ? r->chain_options : "",
+             r->format_option ? r->format_option : "",
+             vd_text_shell(word, sizeof(word), r->named ? r->named : r->path));
+    return text;
+}
+
 /* What is printed here is pasted into a shell. */
 static void say_next(FILE *f, const struct vd_image_report *r)
 {
-    char word[VD_TEXT_SHELL_MAX];
+    char word[VD_TEXT_SHELL_MAX], target[3 * VD_TEXT_SHELL_MAX];
     const char *path = vd_text_shell(word, sizeof(word), r->path);
     struct todo todo = todo_of(r);
     bool is_device = r->out->work.before.keeps_length;
@@ -322,18 +333,20 @@ static void say_next(FILE *f, const struct vd_image_report *r)
     /* Nothing lies beside a device. */
     if (todo.would_fix && r->is_verified)
         fprintf(f, "  next: vdcheck --repair%s%s %s   makes it\n", level,
-                is_device ? " --undo-file=FILE" : "", path);
+                is_device ? " --undo-file=FILE" : "", target_of(r, target, sizeof(target)));
     else if (todo.level <= VD_LEVEL_SAFE && !r->level)
-        fprintf(f, "  next: vdcheck --repair --dry-run %s   shows the repair%s\n", path,
+        fprintf(f, "  next: vdcheck --repair --dry-run %s   shows the repair%s\n",
+                target_of(r, target, sizeof(target)),
                 is_device ? "; with --undo-file=FILE and without --dry-run it makes it"
                           : ", without --dry-run makes it");
     else if (todo.level == VD_LEVEL_ALL && r->level != VD_LEVEL_ALL)
         fprintf(
             f,
             "  next: take a copy; then vdcheck --repair=all --dry-run %s shows what a repair would give up\n",
-            path);
+            target_of(r, target, sizeof(target)));
     if (todo.lost && !todo.would_fix && todo.level > VD_LEVEL_SAFE)
-        fprintf(f, "  or:   vdcheck salvage %s OUTPUT copies what can be read into a new image\n", path);
+        fprintf(f, "  or:   vdcheck salvage %s%s OUTPUT copies what can be read into a new image\n",
+                r->format_option && !r->out->is_backing ? r->format_option : "", path);
 }
 
 static void image(FILE *f, void *state, const struct vd_image_report *r)

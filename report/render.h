@@ -21,6 +21,10 @@ struct vd_image_report {
     bool is_verified;
     bool verbose;
     double seconds;
+    /* For commands that are printed to be pasted: what the user said of the image itself ("-f qed "), and of
+     * the files around it ("-c --allow=DIR "), each with a space behind it; and the image that was named, of
+     * a chain. NULL: nothing. */
+    const char *format_option, *chain_options, *named;
 };
 
 struct vd_renderer {
