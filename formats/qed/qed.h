@@ -113,7 +113,8 @@ static inline uint64_t qed_slot_bytes(const struct qed_geometry *g)
 /* Guest offset of entry i of the table in an L1 slot. */
 static inline uint64_t qed_guest(const struct qed_geometry *g, uint64_t slot, uint64_t i)
 {
-    return (slot << g->l1_shift) + (i << g->cluster_bits);
+    /* Of the largest geometries most of the L1 table maps what no disk can have. */
+    return slot >> (64 - g->l1_shift) ? UINT64_MAX : (slot << g->l1_shift) + (i << g->cluster_bits);
 }
 
 /* ---- walk.c: the walk that counts */
