@@ -200,7 +200,8 @@ static int start(struct pool *pool, struct worker *w, struct vd_err *err)
     return 0;
 }
 
-/* Ends the process, which has no job (it goes by itself) or is given up; answers how it ended. */
+/* Ends the process, which has no job or is given up, by force: it may have been taken over by an image, and
+ * not want to go. Or buries one that has ended. Answers how it ended. */
 static int stop(struct worker *w, bool by_force)
 {
     int status = 0;
@@ -223,7 +224,7 @@ static int give(struct pool *pool, struct worker *w, struct vd_err *err)
     size_t group = group_of(pool, pool->next);
 
     if (w->pid && w->group != group)
-        stop(w, false);
+        stop(w, true);
     if (!w->pid && start(pool, w, err) < 0)
         return -1;
     w->group = group;
@@ -403,7 +404,7 @@ int vd_pool_run(const struct vd_pool_options *opts, struct vd_err *err)
         return vd_fail_memory(err);
     rc = run_all(&pool, err);
     for (unsigned i = 0; i < opts->workers; i++) {
-        stop(&workers[i], rc < 0);
+        stop(&workers[i], true);
         free(workers[i].bytes);
     }
     return rc;

@@ -36,6 +36,42 @@ static int run_sql(struct store *s, const char *sql, struct vd_err *err)
     return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : db_fail(s, err);
 }
 
+/* In application_id: "vdma". */
+enum { MAP_MARK = 0x76646d61 };
+
+static int ask_number(struct store *s, const char *sql, int64_t *number, struct vd_err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    int rc = -1;
+
+    if (sqlite3_prepare_v2(s->db, sql, -1, &stmt, NULL) == SQLITE_OK && sqlite3_step(stmt) == SQLITE_ROW) {
+        *number = sqlite3_column_int64(stmt, 0);
+        rc = 0;
+    }
+    if (rc < 0)
+        (void)db_fail(s, err);
+    sqlite3_finalize(stmt);
+    return rc;
+}
+
+/* A new file becomes a map. A database of something else, an undo file above all, is left alone. */
+static int be_map(struct store *s, struct vd_err *err)
+{
+    char sql[64];
+    int64_t mark, tables;
+
+    if (ask_number(s, "PRAGMA application_id", &mark, err) < 0 ||
+        ask_number(s, "SELECT count(*) FROM sqlite_master", &tables, err) < 0)
+        return -1;
+    if (mark == MAP_MARK)
+        return 0;
+    if (mark || tables)
+        return vd_fail(err, VD_ERR_REFUSED, 0, "%s: a database, and no map of vdcheck; nothing was added",
+                       s->path);
+    snprintf(sql, sizeof(sql), "PRAGMA application_id=%d", MAP_MARK);
+    return run_sql(s, sql, err);
+}
+
 static int step(struct store *s, sqlite3_stmt *stmt, struct vd_err *err)
 {
     int rc = sqlite3_step(stmt);
@@ -261,6 +297,8 @@ int vd_store_image(const char *path, struct BlockDriverState *bs, struct vd_chec
             &s, "PRAGMA foreign_keys=ON; PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; BEGIN IMMEDIATE",
             err);
     }
+    if (rc == 0)
+        rc = be_map(&s, err);
     if (rc == 0)
         rc = run_sql(&s, schema, err);
     if (rc == 0)

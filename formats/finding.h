@@ -39,6 +39,8 @@ enum {
     /* The damage is in another file: nothing in this one can have been lost by it, and nothing waits for it.
      */
     VD_ELSEWHERE = 128,
+    /* Its repair gives the backing file up: what that file would have given is lost. */
+    VD_LOSES_BASE = 256,
     /* Set by the sink, not by rows: corruption was found, in this round of a repair or an earlier one. */
     VD_SAW_CORRUPTION = 16,
 };

@@ -19,7 +19,8 @@ struct copy {
     struct BlockDriverState *from, *to;
     struct vd_salvage_answer *answer;
     uint8_t *buf;
-    uint64_t unit; /* what one table entry decides, bytes */
+    uint64_t unit;      /* what one table entry decides, bytes */
+    bool has_lost_base; /* nothing says any more what lies below unallocated bytes */
 };
 
 /* Adds a range to the list; one that goes on from the last one of its kind is one with it. */
@@ -103,9 +104,22 @@ static int ask_status(struct BlockDriverState *bs, uint64_t at, uint64_t bytes, 
     return status < 0 ? 0 : status;
 }
 
-static bool lacks_base(struct BlockDriverState *bs, int status)
+static bool lacks_base(const struct copy *c, int status)
 {
-    return !(status & (BDRV_BLOCK_ALLOCATED | BDRV_BLOCK_ZERO)) && bs->backing_file && !bs->backing;
+    if (c->has_lost_base)
+        return !(status & BDRV_BLOCK_ALLOCATED);
+    return !(status & (BDRV_BLOCK_ALLOCATED | BDRV_BLOCK_ZERO)) && c->from->backing_file && !c->from->backing;
+}
+
+/* Is the image read through a repair that gives its backing file up? */
+static bool loses_base(const struct vd_work *work)
+{
+    const struct vd_ledger *ledger = work->has_changes ? work->before.ledger : NULL;
+
+    for (size_t i = 0; ledger && i < ledger->groups.n; i++)
+        if (ledger->groups.v[i]->kind->flags & VD_LOSES_BASE)
+            return true;
+    return false;
 }
 
 static int copy_all(struct copy *c, struct vd_budget *budget, struct vd_err *err)
@@ -124,8 +138,10 @@ static int copy_all(struct copy *c, struct vd_budget *budget, struct vd_err *err
             n = vd_min(c->unit - at % c->unit, size - at);
             if (note_lost(c, at, n, &why, err) < 0)
                 return -1;
-        } else if (lacks_base(c->from, status)) {
-            vd_fail(&why, VD_ERR_IO, 0, "the backing file could not be opened");
+        } else if (lacks_base(c, status)) {
+            vd_fail(&why, VD_ERR_IO, 0,
+                    c->has_lost_base ? "the backing file's name is lost"
+                                     : "the backing file could not be opened");
             if (note_lost(c, at, n, &why, err) < 0)
                 return -1;
         } else if (!(status & BDRV_BLOCK_ZERO)) {
@@ -374,6 +390,7 @@ int vd_salvage(const char *path, const char *output, const struct BlockDriver *d
     if (to) {
         c.from = from;
         c.to = to;
+        c.has_lost_base = loses_base(&work);
         rc = run_copy(&c, budget, err);
         if (rc < 0)
             (void)unlink(output);

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "formats/base/text.h"
+#include "formats/registry.h"
 #include "repair/live.h"
 #include "report/cli.h"
 #include "report/status.h"
@@ -146,6 +147,9 @@ static int do_rebase(struct io *io, char **words, int n)
 {
     if (n > 2)
         return bad_words(io, "[FILE [FORMAT]]");
+    if (n > 1 && !vd_driver_by_name(words[1]))
+        return vd_fail(&io->err, VD_ERR_USAGE, 0, "'%s' is no format (`vdcheck formats` lists them)",
+                       words[1]);
     if (!io->bs->drv->bdrv_change_backing_file)
         return vd_fail(&io->err, VD_ERR_UNSUPPORTED, 0, "%s has no backing file", io->bs->drv->format_name);
     return io->bs->drv->bdrv_change_backing_file(io->bs, n ? words[0] : NULL, n > 1 ? words[1] : NULL,

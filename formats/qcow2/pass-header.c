@@ -102,6 +102,8 @@ static int plan_header(struct vd_check *ck, const struct qcow2_rule *rule, struc
     switch ((int)rule->finding) {
     case QCOW2_HEADER_MAGIC:
         fixed->magic = QCOW2_MAGIC;
+        /* Else it is another format's, or no header at all. */
+        *level = q->g.is_usable && (q->header.version == 2 || q->header.version == 3) ? 0 : VD_LEVEL_NONE;
         return 0;
     case QCOW2_HEADER_VERSION:
         /* Of a header without a cluster size more than the version may be lost. */

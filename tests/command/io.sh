@@ -132,6 +132,10 @@ same a.qed before
 vd io -q -r -c 'read -P 1 1G 512' -c 'read -P 9 1073742336 3584' -c 'read -P 0 512M 64k' o.qed
 expect 0
 "$VDCHECK" create -f qed other.qed 2G
+cp o.qed before
+vd io -c 'rebase other.qed nope' o.qed
+expect 16
+same o.qed before
 vd io -c 'rebase other.qed qed' o.qed
 expect 0
 vd info o.qed

@@ -128,6 +128,19 @@ if has_command sqlite3; then
     sql m4.db 'SELECT group_concat(reference_offset) FROM (SELECT reference_offset FROM claim ORDER BY 1)' '393216,393224'
     vd map --map=m5.db many.qed
     sql m5.db "SELECT sum(count), sum(CASE WHEN refs = 0 THEN count END) FROM usage_run" "$(($(size_of many.qed) / 4096))|50"
+    # a database of something else is left alone, an undo file above all
+    cp leak.qed own.qed
+    vd --repair own.qed
+    cp own.qed.vdcheck-undo before
+    vd --map=own.qed.vdcheck-undo own.qed
+    [ $((status & 8)) -eq 8 ] || fail "a map in the undo file: exit status $status"
+    same own.qed.vdcheck-undo before
+    run sqlite3 other.db 'CREATE TABLE mine(x)'
+    cp other.db before
+    vd --map=other.db a.qed
+    [ $((status & 8)) -eq 8 ] || fail "a map in a database of something else: exit status $status"
+    same other.db before
+
     # after a repair it is the map of what the repair left, and of a dry run that of the image as it is
     state='SELECT * FROM usage_run; SELECT * FROM claim; SELECT virtual_size, file_size, mtime_ns, metadata_xxh FROM image'
     for kind in leaking tail_leaking shared out_of_file dirty; do

@@ -197,6 +197,15 @@ expect 0
 vd io -f raw -r -q -c 'read -P 9 0 4k' -c 'read -P 1 4k 60k' -c 'read -P 3 256M 64k' out.raw
 expect 0
 rm out.raw*
+cp o.qed nameless.qed
+poke nameless.qed 56 99999 4              # where the name stands
+vd salvage nameless.qed out.raw           # what the base would give is lost, and not the guest's zeroes
+expect 4
+says out "the backing file's name is lost"
+lacks out ' 0 bytes lost'
+vd io -f raw -r -q -c 'read -P 9 0 4k' out.raw
+expect 0
+rm out.raw*
 mkdir away
 mv a.qed away/
 vd salvage o.qed out.raw
