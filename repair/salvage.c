@@ -220,11 +220,19 @@ static int show_snapshot(struct BlockDriverState *bs, const char *wanted, struct
     return rc;
 }
 
-static struct BlockDriverState *make_output(const char *output, const struct BlockDriver *drv, uint64_t size,
-                                            struct vd_err *err)
+/* A copy in the format of the image has its geometry. */
+static struct BlockDriverState *make_output(const char *output, const struct BlockDriver *drv,
+                                            struct BlockDriverState *like, uint64_t size, struct vd_err *err)
 {
     vd_auto(BlockDriverState) file = vd_file_create(output, false, err);
-    struct vd_create_options create = {.size = (int64_t)size};
+    vd_pair texts[VD_MOST_PAIRS];
+    const char *pairs[VD_MOST_PAIRS + 1] = {NULL};
+    struct vd_create_options create = {.size = (int64_t)size, .pairs = pairs};
+    size_t n =
+        like->drv == drv && drv->bdrv_get_create_options ? drv->bdrv_get_create_options(like, texts) : 0;
+
+    for (size_t i = 0; i < n; i++)
+        pairs[i] = texts[i];
 
     if (!file)
         return NULL;
@@ -385,7 +393,7 @@ int vd_salvage(const char *path, const char *output, const struct BlockDriver *d
             snprintf(answer->backing_why, sizeof(answer->backing_why), "%.*s",
                      (int)sizeof(answer->backing_why) - 1, why.story);
         answer->size = (uint64_t)from->total_bytes;
-        to = make_output(output, drv, answer->size, err);
+        to = make_output(output, drv, from, answer->size, err);
     }
     if (to) {
         c.from = from;

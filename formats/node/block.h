@@ -96,6 +96,10 @@ struct vd_named_span {
 enum { VD_SKIP_BELOW = 1 };
 typedef int vd_claim_fn(void *opaque, const struct vd_named_span *claim);
 
+/* Options of bdrv_co_create, "key=value" each. */
+enum { VD_MOST_PAIRS = 8, VD_PAIR_TEXT = 48 };
+typedef char vd_pair[VD_PAIR_TEXT];
+
 struct BlockDriver {
     const char *format_name;
     const char *protocol_name; /* protocol nodes only */
@@ -139,6 +143,9 @@ struct BlockDriver {
     void (*bdrv_prefetch)(struct BlockDriverState *bs, int64_t offset, int64_t bytes); /* a hint */
 
     int (*bdrv_get_info)(struct BlockDriverState *bs, struct BlockDriverInfo *info, struct vd_err *err);
+    /* The options by which an image like this is made, as far as every program opens such a one;
+     * VD_MOST_PAIRS of them at most. Returns how many. */
+    size_t (*bdrv_get_create_options)(struct BlockDriverState *bs, vd_pair *pairs);
     int (*bdrv_get_specific_info)(struct BlockDriverState *bs, struct vd_info *info, struct vd_err *err);
     int (*bdrv_change_backing_file)(struct BlockDriverState *bs, const char *file, const char *format,
                                     struct vd_err *err);

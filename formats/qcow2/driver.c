@@ -119,6 +119,24 @@ static int qcow2_get_info(struct BlockDriverState *bs, struct BlockDriverInfo *i
     return 0;
 }
 
+static size_t qcow2_get_create_options(struct BlockDriverState *bs, vd_pair *pairs)
+{
+    const struct qcow2 *q = bs->opaque;
+    size_t n = 0;
+
+    if (!q->g.is_usable)
+        return 0;
+    snprintf(pairs[n++], VD_PAIR_TEXT, "cluster_size=%" PRIu64, q->g.cluster_size);
+    snprintf(pairs[n++], VD_PAIR_TEXT, "compat=%s", q->g.version == 2 ? "0.10" : "1.1");
+    if (q->g.version == 2)
+        return n;
+    snprintf(pairs[n++], VD_PAIR_TEXT, "refcount_bits=%u", 1U << q->g.refcount_order);
+    snprintf(pairs[n++], VD_PAIR_TEXT, "extended_l2=%s", q->g.has_extended_l2 ? "on" : "off");
+    snprintf(pairs[n++], VD_PAIR_TEXT, "lazy_refcounts=%s",
+             q->header.compatible_features & QCOW2_COMPAT_LAZY_REFCOUNTS ? "on" : "off");
+    return n;
+}
+
 static int qcow2_get_specific_info(struct BlockDriverState *bs, struct vd_info *info, struct vd_err *err)
 {
     static const char *const crypt[] = {"none", "aes", "luks"};
@@ -175,6 +193,7 @@ const struct BlockDriver vd_driver_qcow2 = {
     .bdrv_co_inactivate = qcow2_co_inactivate,
     .bdrv_co_idle = qcow2_co_idle,
     .bdrv_get_info = qcow2_get_info,
+    .bdrv_get_create_options = qcow2_get_create_options,
     .bdrv_get_specific_info = qcow2_get_specific_info,
     .bdrv_snapshot_list = qcow2_snapshot_list,
     .bdrv_snapshot_load_tmp = qcow2_snapshot_load_tmp,

@@ -106,6 +106,19 @@ static int qed_get_info(struct BlockDriverState *bs, struct BlockDriverInfo *inf
     return 0;
 }
 
+/* Not a geometry that no QEMU opens. */
+static size_t qed_get_create_options(struct BlockDriverState *bs, vd_pair *pairs)
+{
+    const struct qed *qed = bs->opaque;
+    size_t n = 0;
+
+    if (!qed->g.is_usable || qed->header.table_size == 1 || qed_geometry_overflows(&qed->g))
+        return 0;
+    snprintf(pairs[n++], VD_PAIR_TEXT, "cluster_size=%" PRIu64, qed->g.cluster_size);
+    snprintf(pairs[n++], VD_PAIR_TEXT, "table_size=%" PRIu32, qed->header.table_size);
+    return n;
+}
+
 static int qed_get_specific_info(struct BlockDriverState *bs, struct vd_info *info, struct vd_err *err)
 {
     const struct qed *qed = bs->opaque;
@@ -200,6 +213,7 @@ const struct BlockDriver vd_driver_qed = {
     .bdrv_co_inactivate = qed_co_inactivate,
     .bdrv_co_idle = qed_co_idle,
     .bdrv_get_info = qed_get_info,
+    .bdrv_get_create_options = qed_get_create_options,
     .bdrv_get_specific_info = qed_get_specific_info,
     .bdrv_change_backing_file = qed_change_backing_file,
     .bdrv_make_empty = qed_make_empty,

@@ -191,10 +191,15 @@ static bool table_size_is_one(const struct qed_header *h, const struct qed_geome
     return g->is_usable && h->table_size == 1;
 }
 
+bool qed_geometry_overflows(const struct qed_geometry *g)
+{
+    return g->is_usable && g->l1_shift + vd_log2(g->table_n) >= 64;
+}
+
 static bool geometry_overflows(const struct qed_header *h, const struct qed_geometry *g)
 {
     (void)h;
-    return g->is_usable && g->l1_shift + vd_log2(g->table_n) >= 64;
+    return qed_geometry_overflows(g);
 }
 
 static bool has_backing(const struct qed_header *h)

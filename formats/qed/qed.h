@@ -75,6 +75,9 @@ enum {
 /* All rules, in the order of QEMU's tests; ended by a NULL is_broken. */
 extern const struct qed_rule qed_rules[];
 
+/* Do QEMU's own numbers overflow, so that it cannot open the image? */
+bool qed_geometry_overflows(const struct qed_geometry *g);
+
 /* Can tables be found by this header? */
 bool qed_can_walk(const struct qed_header *h, const struct qed_geometry *g);
 

@@ -142,6 +142,37 @@ says out 'all of it is a guess'
 vd io -q -r -f raw -c 'read -P 7 0 1M' -c 'read -P 0 1M 8M' -c 'read -P 8 9M 64k' boot.raw
 expect 0
 
+# a copy in the image's own format has its geometry, but for one that no QEMU opens
+for options in cluster_size=4k,table_size=2 cluster_size=1M,table_size=4 cluster_size=64k,table_size=1; do
+    rm -f like.qed copy.qed
+    "$VDCHECK" create -f qed -o $options like.qed 64M
+    vd io -q -c 'write -P 7 1M 1M' like.qed
+    vd salvage -O qed like.qed copy.qed
+    expect 0
+    case $options in
+    *table_size=1) [ "$(peek copy.qed 4)" -eq $((4 << 32 | 65536)) ] || fail "the copy of a $options image" ;;
+    *) [ "$(peek copy.qed 4)" -eq "$(peek like.qed 4)" ] || fail "the copy has another geometry: $options" ;;
+    esac
+    vd io -r -q -c 'read -P 7 1M 1M' -c 'read -P 0 2M 62M' copy.qed
+    expect 0
+done
+rm -f like.qed copy.qed
+for options in cluster_size=4k cluster_size=2M,refcount_bits=64 cluster_size=16k,extended_l2=on compat=0.10 lazy_refcounts=on; do
+    rm -f like.qcow2 copy.qcow2
+    "$VDCHECK" create -f qcow2 -o $options like.qcow2 64M
+    vd io -q -c 'write -P 7 1M 1M' like.qcow2
+    vd salvage -O qcow2 like.qcow2 copy.qcow2
+    expect 0
+    vd info like.qcow2
+    grep -E 'cluster-size|refcount-bits|extended-l2|compat|lazy' "$told/out" >like
+    vd info copy.qcow2
+    grep -E 'cluster-size|refcount-bits|extended-l2|compat|lazy' "$told/out" >copy
+    same like copy
+    vd copy.qcow2
+    expect 0
+done
+rm -f like* copy*
+
 # only the header is repaired for that: what a repair would clear is lost, and not zeroes of the guest's
 cp h.qed hl.qed
 poke hl.qed $((L1 + 8)) 0x7fff0001
