@@ -18,7 +18,7 @@ enum {
     PAGE_CLUSTERS = 1 << PAGE_BITS,
     NOBODY = 0,
     THE_IMAGE = 1,    /* the active disk, and what is no owner's; behind it the owners' numbers */
-    SEVERAL = 0xffff, /* also: of an owner whose number is too large for a mark */
+    SEVERAL = 0xffff, /* also: of an owner for whom there is no mark */
 };
 
 struct counter {
@@ -28,6 +28,7 @@ struct counter {
     uint64_t taken;
     struct vd_alone_vec *out;
     size_t last_number;
+    bool has_more; /* owners than there are marks: they are not told */
     mark now;
     struct vd_err *err;
 };
@@ -49,12 +50,16 @@ static int add_owner(struct counter *c, const struct vd_owner *owner)
 /* Whose claims come now? Those of one owner come behind each other. */
 static int note_owner(struct counter *c, const struct vd_owner *owner)
 {
-    if (owner && owner->number != c->last_number) {
+    bool is_new = owner && owner->number != c->last_number;
+
+    if (is_new && THE_IMAGE + c->out->n + 1 >= SEVERAL) {
+        c->has_more = true;
+    } else if (is_new) {
         c->last_number = owner->number;
         if (add_owner(c, owner) < 0)
             return -1;
     }
-    c->now = (mark)vd_min(owner ? THE_IMAGE + c->out->n : THE_IMAGE, SEVERAL);
+    c->now = !owner ? THE_IMAGE : c->has_more ? SEVERAL : (mark)(THE_IMAGE + c->out->n);
     return 0;
 }
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "formats/layout.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "formats/base/bytes.h"
@@ -127,5 +129,19 @@ const struct vd_field *vd_layout_find(const struct vd_layout *layout, const char
     for (size_t i = 0; i < layout->n; i++)
         if (strcmp(layout->fields[i].name, name) == 0)
             return &layout->fields[i];
+    return NULL;
+}
+
+const char *vd_layout_difference(const struct vd_layout *layout, const void *now, const void *then,
+                                 char text[VD_DIFFERENCE_TEXT])
+{
+    for (size_t i = 0; i < layout->n; i++) {
+        const struct vd_field *field = &layout->fields[i];
+
+        if (vd_field_get(field, now) == vd_field_get(field, then))
+            continue;
+        snprintf(text, VD_DIFFERENCE_TEXT, "%s 0x%" PRIx64, field->name, vd_field_get(field, then));
+        return text;
+    }
     return NULL;
 }

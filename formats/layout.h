@@ -69,4 +69,10 @@ const struct vd_field *vd_layout_find(const struct vd_layout *layout, const char
 /* A field's value in the struct. */
 uint64_t vd_field_get(const struct vd_field *field, const void *record);
 
+/* The first field in which `then` differs, with its value there, for people: "l1_size 0x10". NULL: in none.
+ */
+enum { VD_DIFFERENCE_TEXT = 64 };
+const char *vd_layout_difference(const struct vd_layout *layout, const void *now, const void *then,
+                                 char text[VD_DIFFERENCE_TEXT]);
+
 #endif

@@ -295,20 +295,28 @@ static int run_copy(struct copy *c, struct vd_budget *budget, struct vd_err *err
     return bdrv_flush(c->to->file, err) < 0 || bdrv_inactivate(c->to, err) < 0 ? -1 : 0;
 }
 
-/* What was put back; by choice: range by range. */
+/* What was put back; by choice: range by range. Where the ranges are not all known, anything may be a guess.
+ */
 static int note_put_back(const struct vd_work *work, struct vd_salvage_answer *answer, struct vd_err *err)
 {
     for (size_t i = 0; i < work->before.ledger->groups.n; i++) {
         const struct vd_group *group = work->before.ledger->groups.v[i];
+        bool has_range = false;
 
         answer->put_back += group->fixed;
-        for (size_t k = 0; group->fixed && group->level == VD_LEVEL_ALL && k < group->places.n; k++) {
+        if (!group->fixed || group->level != VD_LEVEL_ALL)
+            continue;
+        for (size_t k = 0; k < group->places.n; k++) {
             const struct vd_place *place = &group->places.v[k];
 
-            if (place->guest != VD_NOWHERE && note_range(answer, VD_SALVAGE_GUESSED, place->guest,
-                                                         place->guest_bytes, group->kind->message, err) < 0)
+            if (place->guest == VD_NOWHERE)
+                continue;
+            has_range = true;
+            if (note_range(answer, VD_SALVAGE_GUESSED, place->guest, place->guest_bytes, group->kind->message,
+                           err) < 0)
                 return -1;
         }
+        answer->is_guessed |= !has_range || group->places.n >= VD_PLACES_KEPT;
     }
     return 0;
 }
@@ -325,16 +333,19 @@ static struct BlockDriverState *open_better(struct BlockDriverState *file, const
         .plan = {.level = VD_LEVEL_ALL, .only_puts_back = true},
           .budget = budget
     };
+    struct BlockDriverState *bs = NULL;
     struct vd_err why = VD_ERR_INIT;
 
     *work = (struct vd_work){.file = file, .drv = drv};
-    if (vd_work_prepare(work, &opts, &why) < 0 || !work->has_changes || vd_work_settle(work, &why) < 0) {
-        if (why.kind == VD_ERR_CANCELLED)
-            *err = why;
-        return NULL;
-    }
-    return note_put_back(work, answer, err) < 0 ? NULL
-                                                : bdrv_open_node(drv, work->overlay, BDRV_O_SALVAGE, &why);
+    if (vd_work_prepare(work, &opts, &why) == 0 && work->has_changes && vd_work_settle(work, &why) == 0)
+        bs = bdrv_open_node(drv, work->overlay, BDRV_O_SALVAGE, &why);
+    if (bs && note_put_back(work, answer, err) == 0)
+        return bs;
+    bdrv_unref(bs);
+    vd_work_done(work);
+    if (why.kind == VD_ERR_CANCELLED)
+        *err = why;
+    return NULL;
 }
 
 /* Opens the image in the way that shows most of it. */

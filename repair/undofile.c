@@ -105,13 +105,18 @@ bool vd_undofile_may_not_write(int errnum)
     return errnum == EACCES || errnum == EPERM || errnum == EROFS;
 }
 
-/* Does the search beside the image find it? */
+/* Does the search beside the image find it? A name that only begins like the usual ones is none of them. */
 static bool is_beside(const char *image, const char *journal)
 {
     vd_auto_mem char *real = realpath(image, NULL);
-    vd_auto_mem char *usual = real ? name_of(real, 0) : NULL;
 
-    return usual && strncmp(journal, usual, strlen(usual)) == 0;
+    for (unsigned i = real ? count_files(real) : 0; i > 0; i--) {
+        vd_auto_mem char *name = name_of(real, i - 1);
+
+        if (name && strcmp(name, journal) == 0)
+            return true;
+    }
+    return false;
 }
 
 int vd_undofile_write_stub(const char *image, const char *journal, struct vd_err *err)

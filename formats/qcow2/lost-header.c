@@ -13,10 +13,15 @@
 #include "formats/base/bytes.h"
 #include "formats/qcow2/qcow2.h"
 
+/* A file made for it could make the search read without end. */
+#define MOST_BYTES_READ ((uint64_t)16 << 30)
+
 enum {
     MOST_PLACES = 1 << 16,   /* clusters from the beginning of the file: QEMU puts first tables there */
     MOST_L1_CLUSTERS = 4096, /* of one table */
     LENGTHS_TRIED = 8,
+    PROBED_BYTES = 4096, /* what a look costs at least */
+    MOST_L1_PIECE = 32 << 10,
     MOST_FITTED = 256, /* readings that are compared with all counts */
     USUAL_LENGTH = QCOW2_HEADER_BYTES,
 };
@@ -30,6 +35,7 @@ struct search {
     struct qcow2_header best;
     struct qcow2_fit best_fit;
     unsigned best_n, fitted;
+    uint64_t bytes_read;
     struct offset_vec reftables; /* clusters whose first word could name a refcount block */
 };
 
@@ -152,6 +158,9 @@ static bool goes_on(struct search *s, struct table *t, struct vd_err *why)
     uint64_t cs = s->q->g.cluster_size, off = t->off + 8 * t->n;
     bool parses, is_used, leads = true;
 
+    s->bytes_read += PROBED_BYTES + vd_min(cs, MOST_L1_PIECE);
+    if (s->bytes_read > MOST_BYTES_READ || t->n + cs / 8 > vd_max(QCOW2_MAX_L1_ENTRIES, cs / 8))
+        return false;
     /* Behind its first cluster a table may have holes where it is empty. */
     if ((!t->n && bdrv_is_hole(s->ck->bs->file, (int64_t)off, (int64_t)cs)) ||
         qcow2_parses_as_l1(s->ck, off, cs / 8, &parses, &is_used, why) < 0 || !parses)
@@ -192,7 +201,7 @@ static int try_l1(struct search *s, const struct qcow2_header *h, uint64_t off, 
 
 static int try_l1_places(struct search *s, const struct qcow2_header *h, struct vd_err *err)
 {
-    for (uint64_t i = 1; i < places(s); i++)
+    for (uint64_t i = 1; i < places(s) && s->bytes_read <= MOST_BYTES_READ; i++)
         if (vd_budget_go_on(s->ck->budget, err) < 0 || try_l1(s, h, i << s->q->g.cluster_bits, err) < 0)
             return -1;
     return 0;
@@ -241,6 +250,7 @@ static bool is_reftable(struct search *s, uint64_t off)
     struct vd_err ignored = VD_ERR_INIT;
     uint64_t block, count[3], own[] = {0, off >> g->cluster_bits, 0};
 
+    s->bytes_read += PROBED_BYTES;
     if (!names_block(s, off, &block))
         return false;
     own[2] = block >> g->cluster_bits;
@@ -267,7 +277,9 @@ static int try_reftables(struct search *s, struct qcow2_header h, struct vd_err 
         return try_l1_places(s, &h, err);
     h.refcount_table_clusters = (uint32_t)vd_div_up(
         vd_div_up(s->q->g.file_end >> s->q->g.cluster_bits, s->q->g.block_n), s->q->g.cluster_size / 8);
-    for (size_t i = 0; i < s->reftables.n; i++) {
+    for (size_t i = 0; i < s->reftables.n && s->bytes_read <= MOST_BYTES_READ; i++) {
+        if (vd_budget_go_on(s->ck->budget, err) < 0)
+            return -1;
         read_by(s, &h);
         if (!is_reftable(s, s->reftables.v[i]))
             continue;
@@ -281,19 +293,29 @@ static int try_reftables(struct search *s, struct qcow2_header h, struct vd_err 
 
 /* ---- all of them */
 
-/* What of the header can be believed? Where the version is none, nothing. */
+static bool is_sane(const struct qcow2_header *h)
+{
+    return h->version == 2 || (h->version == 3 && h->header_length >= QCOW2_V3_HEADER &&
+                               !(h->incompatible_features & ~(uint64_t)QCOW2_INCOMPAT_KNOWN));
+}
+
+/* Does it say that there is more than a header that is found has? That must not be written over. */
+static bool has_more(const struct qcow2_header *h)
+{
+    bool is_encrypted = h->crypt_method == QCOW2_CRYPT_AES || h->crypt_method == QCOW2_CRYPT_LUKS;
+
+    return ((h->version == 2 || h->version == 3) && is_encrypted) ||
+           (is_sane(h) && (h->crypt_method || h->nb_snapshots));
+}
+
+/* What of the header can be believed: where it makes no sense, nothing. */
 static struct qcow2_header believable(const struct qcow2_header *h)
 {
-    struct qcow2_header none = {.magic = QCOW2_MAGIC,
-                                .version = 3,
-                                .refcount_order = QCOW2_MAX_REFCOUNT_ORDER + 1,
-                                .header_length = USUAL_LENGTH};
-    bool is_v2 = h->version == 2, is_v3 = h->version == 3 && h->header_length >= QCOW2_V3_HEADER &&
-                                          !(h->incompatible_features & ~(uint64_t)QCOW2_INCOMPAT_KNOWN);
-    struct qcow2_header base = *h;
+    struct qcow2_header base = {
+        .version = 3, .refcount_order = QCOW2_MAX_REFCOUNT_ORDER + 1, .header_length = USUAL_LENGTH};
 
-    if ((!is_v2 && !is_v3) || h->crypt_method || h->nb_snapshots)
-        return none;
+    if (is_sane(h))
+        base = *h;
     base.magic = QCOW2_MAGIC;
     return base;
 }
@@ -330,12 +352,15 @@ int qcow2_search_lost_header(struct vd_check *ck, struct qcow2_header *fixed, en
     int rc = 0;
 
     *level = VD_LEVEL_NONE;
+    /* A header with a geometry keeps its other fields, so they must make sense. */
+    if (has_more(&q->header) || (is_known && !is_sane(&q->header)))
+        return 0;
     for (uint32_t bits = QCOW2_MIN_CLUSTER_BITS; rc == 0 && bits <= QCOW2_MAX_CLUSTER_BITS; bits++)
         if (!is_known || bits == as_it_is.cluster_bits)
             rc = gather_reftables(&s, bits, err) < 0 ? -1 : try_orders(&s, bits, err);
     offset_vec_done(&s.reftables);
     read_by(&s, &as_it_is);
-    if (rc < 0 || s.best_n != 1 || s.fitted > MOST_FITTED)
+    if (rc < 0 || s.best_n != 1 || s.fitted > MOST_FITTED || s.bytes_read > MOST_BYTES_READ)
         return rc;
     *fixed = s.best;
     *level = VD_LEVEL_ALL;

@@ -38,14 +38,26 @@ static bool maps_no_more(struct BlockDriverState *bs, const struct qcow2_header 
 {
     const struct qcow2 *q = bs->opaque;
     struct vd_err ignored = VD_ERR_INIT;
-    uint64_t word;
+    uint64_t word[512];
 
     if (other->l1_table_offset != q->header.l1_table_offset)
         return false;
-    for (uint64_t i = q->header.l1_size; i < other->l1_size; i++)
-        if (qcow2_read_words(bs, other->l1_table_offset, i, 1, &word, &ignored) < 0 || word)
+    for (uint64_t first = q->header.l1_size; first < other->l1_size; first += 512) {
+        uint64_t n = vd_min(512, other->l1_size - first);
+
+        if (qcow2_read_words(bs, other->l1_table_offset, first, n, word, &ignored) < 0 ||
+            !vd_is_zero((const uint8_t *)word, 8 * n))
             return false;
+    }
     return true;
+}
+
+/* The last field that a header of this version and length has: behind it stand extensions. */
+static const char *last_field(const struct qcow2_header *h)
+{
+    return h->version == 2                      ? "snapshots_offset"
+           : h->header_length > QCOW2_V3_HEADER ? "compression_type"
+                                                : "header_length";
 }
 
 /* Where one field is not enough to find the tables again, all of the header may be found by them. */
@@ -61,10 +73,12 @@ static int plan_lost_header(struct vd_check *ck, struct header_plan *plan, struc
         plan->level = VD_LEVEL_NONE;
         return 0;
     }
-    plan->from = q->g.is_usable ? "size" : "magic";
-    plan->to = q->g.is_usable ? "l1_table_offset" : "compression_type";
     plan->finds_tables = true;
-    plan->ends_extensions = !q->g.is_usable;
+    plan->from = q->g.is_usable ? "size" : "magic";
+    plan->to = q->g.is_usable ? "l1_table_offset" : last_field(&plan->fixed);
+    /* Extensions stand where they stood, but behind a header of which nothing was believed. */
+    plan->ends_extensions =
+        plan->fixed.version != q->header.version || plan->fixed.header_length != q->header.header_length;
     return 0;
 }
 
@@ -139,36 +153,23 @@ static int plan_header(struct vd_check *ck, const struct qcow2_rule *rule, struc
     }
 }
 
-/* Where the rule is broken by one field and the repair is of others, text names one of them. */
-static const char *other_field(const struct qcow2_header *now, const struct qcow2_header *then, char text[64])
-{
-    for (size_t i = 0; i < qcow2_header_layout.n; i++) {
-        const struct vd_field *field = &qcow2_header_layout.fields[i];
-
-        if (vd_field_get(field, now) == vd_field_get(field, then))
-            continue;
-        snprintf(text, 64, "%s 0x%" PRIx64, field->name, vd_field_get(field, then));
-        return text;
-    }
-    return NULL;
-}
-
 static int judge_rule(struct vd_check *ck, const struct qcow2_rule *rule, struct vd_err *err)
 {
     const struct qcow2 *q = ck->bs->opaque;
     const struct vd_field *field = vd_layout_find(&qcow2_header_layout, rule->field);
     struct header_plan plan;
     uint64_t now = vd_field_get(field, &q->header), then;
-    char text[64];
+    char text[VD_DIFFERENCE_TEXT];
 
     if (plan_header(ck, rule, &plan, err) < 0)
         return -1;
     then = plan.level == VD_LEVEL_NONE ? now : vd_field_get(field, &plan.fixed);
     if (vd_found(ck, rule->finding, .host = field->offset, .found = now,
                  .expected = then != now ? then : VD_NOWHERE,
-                 .expected_text = then == now && plan.level != VD_LEVEL_NONE
-                                      ? other_field(&q->header, &plan.fixed, text)
-                                      : NULL,
+                 .expected_text =
+                     then == now && plan.level != VD_LEVEL_NONE
+                         ? vd_layout_difference(&qcow2_header_layout, &q->header, &plan.fixed, text)
+                         : NULL,
                  .guest = plan.finds_tables ? 0 : VD_NOWHERE,
                  .guest_bytes = plan.finds_tables ? vd_min(plan.fixed.size, INT64_MAX) : 0,
                  .level = plan.level) == VD_LEAVE)

@@ -110,20 +110,6 @@ static int largest_mapped(struct vd_check *ck, uint64_t *size, struct vd_err *er
     return rc;
 }
 
-/* Where the rule is broken by one field and the repair is of another, text names that one. */
-static const char *other_field(const struct qed_header *h, const struct qed_header *fixed, char text[64])
-{
-    for (size_t i = 0; i < qed_header_layout.n; i++) {
-        const struct vd_field *field = &qed_header_layout.fields[i];
-
-        if (vd_field_get(field, h) == vd_field_get(field, fixed))
-            continue;
-        snprintf(text, 64, "%s 0x%" PRIx64, field->name, vd_field_get(field, fixed));
-        return text;
-    }
-    return NULL;
-}
-
 static int judge_rule(struct header_judge *j, const struct qed_rule *rule, struct vd_err *err)
 {
     const struct vd_field *field = vd_layout_find(&qed_header_layout, rule->field);
@@ -133,7 +119,7 @@ static int judge_rule(struct header_judge *j, const struct qed_rule *rule, struc
     enum vd_level level;
     struct vd_span guest = {VD_NOWHERE, 0}; /* that reads otherwise by the new value */
     uint64_t now, then;
-    char text[64];
+    char text[VD_DIFFERENCE_TEXT];
 
     if (plan_header(j, rule, &fixed, &level, err) < 0)
         return -1;
@@ -152,7 +138,9 @@ static int judge_rule(struct header_judge *j, const struct qed_rule *rule, struc
     then = vd_field_get(field, &fixed);
     if (vd_found(j->ck, finding, .host = field->offset, .found = now, .guest = guest.off,
                  .guest_bytes = guest.len, .expected = then != now ? then : VD_NOWHERE,
-                 .expected_text = then == now ? other_field(h, &fixed, text) : NULL, .level = level,
+                 .expected_text =
+                     then == now ? vd_layout_difference(&qed_header_layout, h, &fixed, text) : NULL,
+                 .level = level,
                  .severity = rule->finding == QED_BACKING_NAME_TOO_LONG &&
                                      h->backing_filename_size >= QED_MAX_BACKING_NAME
                                  ? VD_CORRUPTION

@@ -84,6 +84,19 @@ vd --repair --no-undo-file --undo-file=undo/d images/d.qed
 expect 1
 [[ ! -e undo/d && ! -e images/d.qed.vdcheck-undo ]] || fail "an undo file stayed"
 
+# ---- a name that only begins like the usual one is not found by itself: it gets a stub
+for name in images/g.qed.vdcheck-undo.bak images/g.qed.vdcheck-undo-1 images/g.qed.vdcheck-undo.77; do
+    leaking clean.qed images/g.qed
+    cp images/g.qed before
+    vd --repair --undo-file=$name --fault=write:cut=1 images/g.qed
+    vd images/g.qed
+    says out 'image.repair-unfinished'
+    vd undo images/g.qed
+    expect 0
+    same images/g.qed before
+    rm images/g.qed*
+done
+
 # ---- an interrupted repair is found through the stub, while the undo file lies elsewhere
 leaking clean.qed images/e.qed
 cp images/e.qed before
