@@ -119,6 +119,11 @@ static bool sink_is_shared(struct vd_check *ck, uint64_t host)
     return vd_usemap_is_shared(run_of(ck)->map, host / ck->cluster_size);
 }
 
+static uint64_t sink_count_free(struct vd_check *ck)
+{
+    return vd_usemap_count_free(run_of(ck)->map);
+}
+
 static int sink_free_runs(struct vd_check *ck, struct vd_runs *out, struct vd_err *err)
 {
     return vd_usemap_free_runs(run_of(ck)->map, out, err);
@@ -147,6 +152,7 @@ static const struct vd_sink sink = {
     .next_claimed = sink_next_claimed,
     .kind_at = sink_kind_at,
     .is_shared = sink_is_shared,
+    .count_free = sink_count_free,
     .free_runs = sink_free_runs,
     .gave_up = sink_gave_up,
     .scratch = sink_scratch,

@@ -255,8 +255,37 @@ uint64_t vd_usemap_next_used(const struct vd_usemap *map, uint64_t cluster)
     return cluster < map->clusters ? cluster : VD_NOWHERE;
 }
 
+/* The free clusters, and in how many runs they lie. */
+static uint64_t count_free(const struct vd_usemap *map, size_t *runs)
+{
+    uint64_t n = 0;
+
+    *runs = 0;
+    for (uint64_t at = 0, end; at < map->clusters; at = end) {
+        end = run_end(map, at, map->clusters);
+        if (!vd_usemap_is_used(map, at)) {
+            n += end - at;
+            ++*runs;
+        }
+    }
+    return n;
+}
+
+uint64_t vd_usemap_count_free(const struct vd_usemap *map)
+{
+    size_t runs;
+
+    return count_free(map, &runs);
+}
+
 int vd_usemap_free_runs(const struct vd_usemap *map, struct vd_runs *out, struct vd_err *err)
 {
+    size_t runs;
+
+    /* The list of a million leaks is most of what a check needs: no room is made for more than there are. */
+    (void)count_free(map, &runs);
+    if (vd_runs_reserve(out, runs) < 0)
+        return vd_fail_memory(err);
     for (uint64_t at = 0, end; at < map->clusters; at = end) {
         end = run_end(map, at, map->clusters);
         if (!vd_usemap_is_used(map, at) && vd_runs_add(out, at, end - at) < 0)

@@ -77,6 +77,9 @@ const struct vd_meta_run *vd_usemap_meta(struct vd_usemap *map, size_t *n);
 /* The first claimed cluster at or behind this one, or VD_NOWHERE. */
 uint64_t vd_usemap_next_used(const struct vd_usemap *map, uint64_t cluster);
 
+/* How many clusters are free. */
+uint64_t vd_usemap_count_free(const struct vd_usemap *map);
+
 /* Adds all free clusters to out, in order. */
 int vd_usemap_free_runs(const struct vd_usemap *map, struct vd_runs *out, struct vd_err *err);
 

@@ -117,6 +117,11 @@ bool vd_is_shared(struct vd_check *ck, uint64_t host)
     return ck->sink->is_shared(ck, host);
 }
 
+uint64_t vd_count_free(struct vd_check *ck)
+{
+    return ck->sink->count_free(ck);
+}
+
 int vd_free_runs(struct vd_check *ck, struct vd_runs *out, struct vd_err *err)
 {
     return ck->sink->free_runs(ck, out, err);

@@ -34,6 +34,23 @@ int vd_runs_add(struct vd_runs *runs, uint64_t first, uint64_t count)
     return 0;
 }
 
+int vd_runs_reserve(struct vd_runs *runs, size_t n)
+{
+    size_t want;
+    struct vd_run *v;
+
+    if (!n || runs->cap - runs->n >= n)
+        return 0;
+    if (__builtin_add_overflow(runs->n, n, &want))
+        return -1;
+    v = reallocarray(runs->v, want, sizeof(*v));
+    if (!v)
+        return -1;
+    runs->v = v;
+    runs->cap = want;
+    return 0;
+}
+
 int vd_runs_add_all(struct vd_runs *runs, const struct vd_runs *other)
 {
     for (size_t i = 0; i < other->n; i++)

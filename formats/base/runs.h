@@ -27,6 +27,9 @@ struct vd_runs {
  * wrap. */
 int vd_runs_add(struct vd_runs *runs, uint64_t first, uint64_t count);
 
+/* Makes room for n more runs; -1 where memory is out. */
+int vd_runs_reserve(struct vd_runs *runs, size_t n);
+
 /* Adds all of other's runs. */
 int vd_runs_add_all(struct vd_runs *runs, const struct vd_runs *other);
 

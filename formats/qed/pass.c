@@ -111,6 +111,14 @@ static int judge_geometry(struct vd_check *ck, const struct qed_walk *walk, bool
     return 0;
 }
 
+/* After the trials of other geometries: each has a map of its own, and lists of leaks are long. */
+static int find_unclaimed(struct vd_check *ck, struct qed_state *s, struct vd_err *err)
+{
+    if (vd_free_runs(ck, &s->free_clusters, err) < 0)
+        return -1;
+    return qed_find_orphans(ck, &s->walk.g, &s->free_clusters, &s->orphans, err);
+}
+
 static int pass_tables(struct vd_check *ck, struct vd_err *err)
 {
     struct qed_state *s = ck->driver_data;
@@ -123,19 +131,14 @@ static int pass_tables(struct vd_check *ck, struct vd_err *err)
                                               .allocated = s->walk.allocated,
                                               .fragmented = s->walk.fragmented,
                                               .zero = s->walk.zeroes};
-    if (!ck->map_is_incomplete) {
-        if (vd_free_runs(ck, &s->free_clusters, err) < 0 ||
-            qed_find_orphans(ck, &s->walk.g, &s->free_clusters, &s->orphans, err) < 0)
-            return -1;
-    }
     if (qed->header.header_size > 1 && (s->walk.bad || s->walk.in_header) &&
         judge_header_overlap(ck, &is_overlap, err) < 0)
         return -1;
-    if (is_overlap)
-        return 0;
-    if (judge_geometry(ck, &s->walk, s->free_clusters.n > 0, err) < 0)
+    if (!is_overlap && judge_geometry(ck, &s->walk, !ck->map_is_incomplete && vd_count_free(ck), err) < 0)
         return -1;
-    return qed_judge(ck, &s->walk, &s->free_clusters, &s->orphans, err);
+    if (!ck->map_is_incomplete && find_unclaimed(ck, s, err) < 0)
+        return -1;
+    return is_overlap ? 0 : qed_judge(ck, &s->walk, &s->free_clusters, &s->orphans, err);
 }
 
 /* ---- pass "state" */

@@ -32,16 +32,6 @@ struct rebuild {
     unsigned best_n; /* how many readings are as good as the best */
 };
 
-static int count_leaks(struct vd_check *scratch, uint64_t *leaks, struct vd_err *err)
-{
-    struct vd_runs runs = {0};
-    int rc = vd_free_runs(scratch, &runs, err);
-
-    *leaks = vd_runs_total(&runs);
-    vd_runs_done(&runs);
-    return rc;
-}
-
 /* Walks by another header. Only what stops the search is an error; that a reading does not fit is an answer.
  */
 static int try_header(struct vd_check *ck, const struct qed_header *h, uint64_t file_size, bool stops_early,
@@ -65,7 +55,7 @@ static int try_header(struct vd_check *ck, const struct qed_header *h, uint64_t 
         trial->fits = !walk.bad && !walk.shared && !walk.bad_slots_n && !scratch->map_is_incomplete;
         trial->data = walk.allocated;
         trial->max_guest = walk.max_guest;
-        rc = count_leaks(scratch, &trial->leaks, &why);
+        trial->leaks = vd_count_free(scratch);
     }
     vd_scratch_done(scratch);
     qed_walk_done(&walk);
