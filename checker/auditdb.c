@@ -3,11 +3,12 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
+
+#include "checker/database.h"
 
 static const char schema[] =
 #include "checker/audit-schema.inc"
@@ -91,18 +92,12 @@ struct vd_auditdb {
 
 static int fail_db(struct vd_auditdb *db, struct vd_err *err)
 {
-    int code = sqlite3_errcode(db->db) & 0xff;
-
-    return vd_fail(err,
-                   code == SQLITE_BUSY     ? VD_ERR_BUSY
-                   : code == SQLITE_NOTADB ? VD_ERR_FORMAT
-                                           : VD_ERR_IO,
-                   code == SQLITE_FULL ? ENOSPC : 0, "%s: %s", db->path, sqlite3_errmsg(db->db));
+    return vd_db_fail(db->db, db->path, err);
 }
 
 static int run_sql(struct vd_auditdb *db, const char *sql, struct vd_err *err)
 {
-    return sqlite3_exec(db->db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : fail_db(db, err);
+    return vd_db_run(db->db, db->path, sql, err);
 }
 
 /* The prepared statement; NULL on error. */
@@ -191,17 +186,6 @@ int vd_auditdb_tick(struct vd_auditdb *db, struct vd_err *err)
 
 /* ---- opening */
 
-static int64_t pragma(struct vd_auditdb *db, const char *sql)
-{
-    sqlite3_stmt *stmt = NULL;
-    int64_t value = -1;
-
-    if (sqlite3_prepare_v2(db->db, sql, -1, &stmt, NULL) == SQLITE_OK && sqlite3_step(stmt) == SQLITE_ROW)
-        value = sqlite3_column_int64(stmt, 0);
-    sqlite3_finalize(stmt);
-    return value;
-}
-
 static int make_schema(struct vd_auditdb *db, struct vd_err *err)
 {
     char marks[400];
@@ -226,14 +210,15 @@ static int migrate(struct vd_auditdb *db, int64_t version, struct vd_err *err)
 
 static int settle_schema(struct vd_auditdb *db, struct vd_err *err)
 {
-    int64_t tables = pragma(db, "SELECT count(*) FROM sqlite_schema"),
-            version = pragma(db, "PRAGMA user_version");
+    int64_t tables, version, mark;
 
-    if (tables < 0)
-        return fail_db(db, err);
+    if (vd_db_number(db->db, db->path, "SELECT count(*) FROM sqlite_schema", &tables, err) < 0 ||
+        vd_db_number(db->db, db->path, "PRAGMA user_version", &version, err) < 0 ||
+        vd_db_number(db->db, db->path, "PRAGMA application_id", &mark, err) < 0)
+        return -1;
     if (tables == 0)
         return make_schema(db, err);
-    if (pragma(db, "PRAGMA application_id") != VD_AUDITDB_MARK || version < 1)
+    if (mark != VD_AUDITDB_MARK || version < 1)
         return vd_fail(err, VD_ERR_FORMAT, 0, "%s: a database, but not one of audits", db->path);
     if (version > VD_AUDITDB_SCHEMA)
         return vd_fail(err, VD_ERR_UNSUPPORTED, 0,
@@ -247,30 +232,25 @@ static int settle_schema(struct vd_auditdb *db, struct vd_err *err)
 static int take_lock(struct vd_auditdb *db, struct vd_err *err)
 {
     char name[4200];
-    int rc;
 
     snprintf(name, sizeof(name), "%s-lock", db->path);
-    rc = sqlite3_open_v2(name, &db->lock, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
-    if (rc == SQLITE_OK) {
-        sqlite3_busy_timeout(db->lock, LOCK_MS);
-        rc = sqlite3_exec(db->lock, "BEGIN EXCLUSIVE", NULL, NULL, NULL);
-    }
-    if (rc == SQLITE_OK)
+    db->lock = vd_db_open(name, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, LOCK_MS, err);
+    if (!db->lock)
+        return -1;
+    if (vd_db_run(db->lock, name, "BEGIN EXCLUSIVE", err) == 0)
         return 0;
-    if ((rc & 0xff) == SQLITE_BUSY)
+    if (err->kind == VD_ERR_BUSY)
         return vd_fail(err, VD_ERR_BUSY, 0, "%s: another audit is using this database", db->path);
-    return vd_fail(err, VD_ERR_IO, 0, "%s: %s", name, db->lock ? sqlite3_errmsg(db->lock) : "no memory");
+    return -1;
 }
 
 static int open_all(struct vd_auditdb *db, struct vd_err *err)
 {
     if (take_lock(db, err) < 0)
         return -1;
-    if (sqlite3_open_v2(db->path, &db->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) != SQLITE_OK)
-        return db->db ? fail_db(db, err) : vd_fail_memory(err);
-    sqlite3_busy_timeout(db->db, BUSY_MS);
-    sqlite3_db_config(db->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-    sqlite3_db_config(db->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    db->db = vd_db_open(db->path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, BUSY_MS, err);
+    if (!db->db)
+        return -1;
     /* Of a file that is somebody else's nothing is changed: auto_vacuum only holds for one without tables. */
     if (run_sql(db, "PRAGMA foreign_keys=ON; PRAGMA auto_vacuum=INCREMENTAL; BEGIN IMMEDIATE", err) < 0 ||
         settle_schema(db, err) < 0)

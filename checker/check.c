@@ -210,6 +210,9 @@ static int run_all(struct run *run, struct vd_err *err)
 
     if (run->opts->is_unfinished)
         vd_found(&run->ck, VD_IMAGE_REPAIR_UNFINISHED, .host = VD_NOWHERE);
+    if (run->opts->undo_fault)
+        vd_found(&run->ck, VD_IMAGE_UNDO_FILE_UNUSABLE, .host = VD_NOWHERE,
+                 .found_text = run->opts->undo_fault);
     if (run->opts->link)
         vd_judge_link(&run->ck, run->opts->link, run->opts->whole_chain);
     /* A missing or refused base says nothing about what this file's tables hold. */

@@ -26,11 +26,12 @@ struct vd_check_options {
     const struct vd_runs *given_up;
     const struct vd_chain_link *link; /* the step to the backing file is judged, too; NULL: not */
     bool whole_chain;
-    bool is_unfinished; /* an interrupted repair was found: this is the image as it will be when it is
-                           finished */
-    bool deep;          /* read the data, too */
-    bool was_changed;   /* by an earlier round of this repair */
-    unsigned flags;     /* VD_EVIDENCE where an earlier round of this repair found some */
+    const char *undo_fault; /* why the undo file of an earlier repair cannot be used; NULL: it can */
+    bool is_unfinished;     /* an interrupted repair was found: this is the image as it will be when it is
+                               finished */
+    bool deep;              /* read the data, too */
+    bool was_changed;       /* by an earlier round of this repair */
+    unsigned flags;         /* VD_EVIDENCE where an earlier round of this repair found some */
     struct vd_usemap *
         *current_map; /* set to the map as soon as it is there; borrowed by the caller; NULL: not */
 };

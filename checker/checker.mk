@@ -5,6 +5,7 @@ libvdcheck_a_SOURCES += \
 	checker/cancel.c checker/cancel.h \
 	checker/check.c checker/check.h \
 	checker/confine.c checker/confine.h \
+	checker/database.c checker/database.h \
 	checker/discover.c checker/discover.h \
 	checker/farm.c checker/farm.h \
 	checker/ledger.c checker/ledger.h \

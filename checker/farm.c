@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "checker/farm.h"
 
-#include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "checker/auditdb.h"
+#include "checker/database.h"
 #include "formats/base/auto.h"
 
 /* Equal where two results say the same. */
@@ -70,10 +70,7 @@ struct reader {
 
 static int fail_db(const struct reader *r, struct vd_err *err)
 {
-    int code = sqlite3_errcode(r->db) & 0xff;
-
-    return vd_fail(err, code == SQLITE_NOTADB ? VD_ERR_FORMAT : VD_ERR_IO, 0, "%s: %s", r->path,
-                   sqlite3_errmsg(r->db));
+    return vd_db_fail(r->db, r->path, err);
 }
 
 /* ---- rows */
@@ -268,25 +265,12 @@ static int each_row(struct reader *r, const char *sql,
 
 /* ---- one database */
 
-static int ask_number(struct reader *r, const char *sql, int *number, struct vd_err *err)
-{
-    sqlite3_stmt *stmt = NULL;
-    int rc = sqlite3_prepare_v2(r->db, sql, -1, &stmt, NULL);
-
-    if (rc == SQLITE_OK && sqlite3_step(stmt) == SQLITE_ROW)
-        *number = sqlite3_column_int(stmt, 0);
-    else
-        rc = fail_db(r, err);
-    sqlite3_finalize(stmt);
-    return rc < 0 ? -1 : 0;
-}
-
 static int refuse_other_files(struct reader *r, struct vd_err *err)
 {
-    int version = 0, mark = 0;
+    int64_t version, mark;
 
-    if (ask_number(r, "PRAGMA user_version", &version, err) < 0 ||
-        ask_number(r, "PRAGMA application_id", &mark, err) < 0)
+    if (vd_db_number(r->db, r->path, "PRAGMA user_version", &version, err) < 0 ||
+        vd_db_number(r->db, r->path, "PRAGMA application_id", &mark, err) < 0)
         return -1;
     if (mark != VD_AUDITDB_MARK || version < 1)
         return vd_fail(err, VD_ERR_FORMAT, 0, "%s: a database, but not one of audits", r->path);
@@ -297,11 +281,6 @@ static int refuse_other_files(struct reader *r, struct vd_err *err)
 
 static int read_all(struct reader *r, struct vd_err *err)
 {
-    sqlite3_busy_timeout(r->db, 10000);
-    /* The file may be anybody's: its schema runs nothing, and cannot be bent. */
-    sqlite3_db_config(r->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-    sqlite3_db_config(r->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-    sqlite3_db_config(r->db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
     /* One state of the file, whatever an audit writes meanwhile. */
     if (sqlite3_exec(r->db, "BEGIN", NULL, NULL, NULL) != SQLITE_OK)
         return fail_db(r, err);
@@ -325,14 +304,10 @@ static void drop_behind(struct vd_farm *farm, size_t images_n, size_t runs_n)
 /* 1: a transaction was cut off here, and whoever reads must take it back first, which is a write. */
 static int add_with(struct vd_farm *farm, const char *path, int flags, struct vd_err *err)
 {
-    struct reader r = {.path = path, .farm = farm};
+    struct reader r = {.path = path, .farm = farm, .db = vd_db_open(path, flags, 10000, err)};
     size_t images_n = farm->images.n, runs_n = farm->runs.n;
-    int rc = sqlite3_open_v2(path, &r.db, flags, NULL);
+    int rc = r.db ? read_all(&r, err) : -1;
 
-    if (rc == SQLITE_OK)
-        rc = read_all(&r, err);
-    else
-        rc = r.db ? fail_db(&r, err) : vd_fail_memory(err);
     if (rc < 0 && r.db && sqlite3_extended_errcode(r.db) == SQLITE_READONLY_ROLLBACK)
         rc = 1;
     if (rc)

@@ -3,12 +3,12 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <xxhash.h>
 
+#include "checker/database.h"
 #include "formats/node/file.h"
 
 static const char schema[] =
@@ -25,34 +25,16 @@ struct store {
 
 static int db_fail(struct store *s, struct vd_err *err)
 {
-    int code = sqlite3_errcode(s->db) & 0xff;
-
-    return vd_fail(err, VD_ERR_IO, code == SQLITE_FULL ? ENOSPC : 0, "%s: %s", s->path,
-                   sqlite3_errmsg(s->db));
+    return vd_db_fail(s->db, s->path, err);
 }
 
 static int run_sql(struct store *s, const char *sql, struct vd_err *err)
 {
-    return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : db_fail(s, err);
+    return vd_db_run(s->db, s->path, sql, err);
 }
 
 /* In application_id: "vdma". */
 enum { MAP_MARK = 0x76646d61 };
-
-static int ask_number(struct store *s, const char *sql, int64_t *number, struct vd_err *err)
-{
-    sqlite3_stmt *stmt = NULL;
-    int rc = -1;
-
-    if (sqlite3_prepare_v2(s->db, sql, -1, &stmt, NULL) == SQLITE_OK && sqlite3_step(stmt) == SQLITE_ROW) {
-        *number = sqlite3_column_int64(stmt, 0);
-        rc = 0;
-    }
-    if (rc < 0)
-        (void)db_fail(s, err);
-    sqlite3_finalize(stmt);
-    return rc;
-}
 
 /* A new file becomes a map. A database of something else, an undo file above all, is left alone. */
 static int be_map(struct store *s, struct vd_err *err)
@@ -60,8 +42,8 @@ static int be_map(struct store *s, struct vd_err *err)
     char sql[64];
     int64_t mark, tables;
 
-    if (ask_number(s, "PRAGMA application_id", &mark, err) < 0 ||
-        ask_number(s, "SELECT count(*) FROM sqlite_master", &tables, err) < 0)
+    if (vd_db_number(s->db, s->path, "PRAGMA application_id", &mark, err) < 0 ||
+        vd_db_number(s->db, s->path, "SELECT count(*) FROM sqlite_master", &tables, err) < 0)
         return -1;
     if (mark == MAP_MARK)
         return 0;
@@ -287,16 +269,14 @@ int vd_store_image(const char *path, struct BlockDriverState *bs, struct vd_chec
                    const char *status, unsigned what, struct vd_err *err)
 {
     struct store s = {.path = path};
-    int rc = 0;
+    int rc;
 
-    if (sqlite3_open_v2(path, &s.db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) != SQLITE_OK)
-        rc = db_fail(&s, err);
-    if (rc == 0) {
-        sqlite3_busy_timeout(s.db, 10000);
-        rc = run_sql(
-            &s, "PRAGMA foreign_keys=ON; PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; BEGIN IMMEDIATE",
-            err);
-    }
+    s.db = vd_db_open(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, 10000, err);
+    if (!s.db)
+        return -1;
+    rc = run_sql(
+        &s, "PRAGMA foreign_keys=ON; PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; BEGIN IMMEDIATE",
+        err);
     if (rc == 0)
         rc = be_map(&s, err);
     if (rc == 0)

@@ -23,7 +23,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +30,7 @@
 #include <xxhash.h>
 #include <zlib.h>
 
+#include "checker/database.h"
 #include "formats/base/bytes.h"
 #include "formats/base/span.h"
 #include "formats/node/file.h"
@@ -56,22 +56,14 @@ static const char schema[] =
     " new_len INTEGER NOT NULL, new BLOB, new_xxh INTEGER NOT NULL, row_xxh INTEGER NOT NULL);"
     "CREATE TABLE kept_leak(first INTEGER NOT NULL, count INTEGER NOT NULL);";
 
-static int db_fail(struct vd_journal *journal, const char *what, struct vd_err *err)
+static int db_fail(struct vd_journal *journal, struct vd_err *err)
 {
-    int code = sqlite3_errcode(journal->db) & 0xff;
-
-    return vd_fail(err, code == SQLITE_NOTADB || code == SQLITE_CORRUPT ? VD_ERR_FORMAT : VD_ERR_IO,
-                   code == SQLITE_FULL       ? ENOSPC
-                   : code == SQLITE_CANTOPEN ? sqlite3_system_errno(journal->db)
-                                             : 0,
-                   "%s: %s: %s", journal->path, what, sqlite3_errmsg(journal->db));
+    return vd_db_fail(journal->db, journal->path, err);
 }
 
 static int run_sql(struct vd_journal *journal, const char *sql, struct vd_err *err)
 {
-    if (sqlite3_exec(journal->db, sql, NULL, NULL, NULL) != SQLITE_OK)
-        return db_fail(journal, "journal", err);
-    return 0;
+    return vd_db_run(journal->db, journal->path, sql, err);
 }
 
 static int begin(struct vd_journal *journal, struct vd_err *err)
@@ -123,17 +115,11 @@ static struct vd_journal *open_db(const char *path, int flags, struct vd_err *er
         vd_fail_memory(err);
         return NULL;
     }
-    if (sqlite3_open_v2(path, &journal->db, flags, NULL) != SQLITE_OK) {
-        db_fail(journal, "cannot open", err);
+    journal->db = vd_db_open(path, flags, 2000, err);
+    if (!journal->db) {
         vd_journal_close(journal);
         return NULL;
     }
-    sqlite3_busy_timeout(journal->db, 2000);
-    /* The file may be anybody's: its schema runs nothing, and cannot be bent. */
-    sqlite3_db_config(journal->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-    sqlite3_db_config(journal->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-    sqlite3_db_config(journal->db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
-    sqlite3_db_config(journal->db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
     return journal;
 }
 
@@ -178,31 +164,28 @@ struct vd_journal *vd_journal_create(const char *path, const struct stat *like, 
     return vd_take(&journal);
 }
 
-static int64_t pragma(struct vd_journal *journal, const char *sql)
+/* -1: it cannot be had. */
+static int64_t ask_number(struct vd_journal *journal, const char *sql)
 {
-    sqlite3_stmt *stmt = NULL;
-    int64_t value = -1;
+    int64_t number = -1;
 
-    if (sqlite3_prepare_v2(journal->db, sql, -1, &stmt, NULL) == SQLITE_OK &&
-        sqlite3_step(stmt) == SQLITE_ROW)
-        value = sqlite3_column_int64(stmt, 0);
-    sqlite3_finalize(stmt);
-    return value;
+    (void)vd_db_number(journal->db, journal->path, sql, &number, NULL);
+    return number;
 }
 
 /* A process was killed in the middle of a transaction: SQLite must take it back before anybody can read, and
  * that writes (to the journal's own file alone). */
 static bool needs_rollback(struct vd_journal *journal)
 {
-    return pragma(journal, "PRAGMA application_id") < 0 &&
+    return ask_number(journal, "PRAGMA application_id") < 0 &&
            sqlite3_extended_errcode(journal->db) == SQLITE_READONLY_ROLLBACK;
 }
 
 /* Made, and never prepared: all of the first transaction is there, or nothing. */
 static bool is_blank(struct vd_journal *journal)
 {
-    return pragma(journal, "PRAGMA application_id") == 0 &&
-           pragma(journal, "SELECT count(*) FROM sqlite_master") == 0;
+    return ask_number(journal, "PRAGMA application_id") == 0 &&
+           ask_number(journal, "SELECT count(*) FROM sqlite_master") == 0;
 }
 
 struct vd_journal *vd_journal_open(const char *path, bool writable, struct vd_err *err)
@@ -219,8 +202,8 @@ struct vd_journal *vd_journal_open(const char *path, bool writable, struct vd_er
         return NULL;
     if (is_blank(journal))
         return vd_take(&journal);
-    if (pragma(journal, "PRAGMA application_id") != APPLICATION_ID ||
-        pragma(journal, "PRAGMA user_version") != 1) {
+    if (ask_number(journal, "PRAGMA application_id") != APPLICATION_ID ||
+        ask_number(journal, "PRAGMA user_version") != 1) {
         vd_fail(err, VD_ERR_FORMAT, 0, "%s: not an undo file of this version of vdcheck", path);
         return NULL;
     }
@@ -256,7 +239,7 @@ int vd_journal_set(struct vd_journal *journal, const char *key, const char *valu
         rc = sqlite3_step(stmt);
     }
     sqlite3_finalize(stmt);
-    return rc == SQLITE_DONE ? 0 : db_fail(journal, "journal", err);
+    return rc == SQLITE_DONE ? 0 : db_fail(journal, err);
 }
 
 int vd_journal_set_number(struct vd_journal *journal, const char *key, int64_t value, struct vd_err *err)
@@ -360,7 +343,7 @@ static int put_record(struct fill *f, enum vd_stage stage, int64_t offset, size_
     if (rc == SQLITE_OK)
         rc = sqlite3_step(f->insert);
     if (rc != SQLITE_DONE)
-        return db_fail(f->journal, "journal", err);
+        return db_fail(f->journal, err);
     f->records_xxh = chain_hash(f->records_xxh, row_xxh);
     if (new_len) {
         f->writes++;
@@ -478,7 +461,7 @@ static int get_extent(struct vd_journal *journal, struct extent *extent, struct 
         extent->records_xxh = sqlite3_column_int64(stmt, 2);
         hash = sqlite3_column_int64(stmt, 3);
     } else {
-        db_fail(journal, "journal", err);
+        db_fail(journal, err);
     }
     sqlite3_finalize(stmt);
     if (rc != SQLITE_ROW)
@@ -514,7 +497,7 @@ int vd_journal_fill(struct vd_journal *journal, struct BlockDriverState *file,
             "INSERT INTO record(stage, offset, old_len, old, old_xxh, new_len, new, new_xxh, row_xxh)"
             " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             -1, &f.insert, NULL) != SQLITE_OK)
-        return db_fail(journal, "journal", err);
+        return db_fail(journal, err);
     if (put_blocks(&f, budget, err) < 0 || put_tail(&f, budget, err) < 0)
         rc = -1;
     sqlite3_finalize(f.insert);
@@ -536,7 +519,7 @@ int vd_journal_keep_leaks(struct vd_journal *journal, const struct vd_runs *clus
     if (vd_journal_set_number(journal, "cluster_size", (int64_t)cluster_size, err) < 0)
         return -1;
     if (sqlite3_prepare_v2(journal->db, "INSERT INTO kept_leak VALUES(?1, ?2)", -1, &stmt, NULL) != SQLITE_OK)
-        return db_fail(journal, "journal", err);
+        return db_fail(journal, err);
     for (size_t i = 0; rc == SQLITE_DONE && i < clusters->n; i++) {
         sqlite3_reset(stmt);
         sqlite3_bind_int64(stmt, 1, (sqlite3_int64)clusters->v[i].first);
@@ -544,7 +527,7 @@ int vd_journal_keep_leaks(struct vd_journal *journal, const struct vd_runs *clus
         rc = sqlite3_step(stmt);
     }
     sqlite3_finalize(stmt);
-    return rc == SQLITE_DONE ? 0 : db_fail(journal, "journal", err);
+    return rc == SQLITE_DONE ? 0 : db_fail(journal, err);
 }
 
 int vd_journal_kept_leaks(struct vd_journal *journal, struct vd_runs *clusters, uint64_t *cluster_size,
@@ -556,14 +539,14 @@ int vd_journal_kept_leaks(struct vd_journal *journal, struct vd_runs *clusters, 
     *cluster_size = (uint64_t)vd_journal_get_number(journal, "cluster_size", 0);
     if (sqlite3_prepare_v2(journal->db, "SELECT first, count FROM kept_leak ORDER BY first", -1, &stmt,
                            NULL) != SQLITE_OK)
-        return db_fail(journal, "journal", err);
+        return db_fail(journal, err);
     while ((rc = sqlite3_step(stmt)) == SQLITE_ROW)
         if (sqlite3_column_int64(stmt, 0) >= 0 && sqlite3_column_int64(stmt, 1) > 0 &&
             vd_runs_add(clusters, (uint64_t)sqlite3_column_int64(stmt, 0),
                         (uint64_t)sqlite3_column_int64(stmt, 1)) < 0)
             break;
     sqlite3_finalize(stmt);
-    return rc == SQLITE_DONE ? 0 : db_fail(journal, "journal", err);
+    return rc == SQLITE_DONE ? 0 : db_fail(journal, err);
 }
 
 /* ---- states */
@@ -603,7 +586,7 @@ static int read_state(struct vd_journal *journal, char **name, struct vd_err *er
     if (rc == SQLITE_DONE && !journal->in_transaction)
         vd_fail(err, VD_ERR_FORMAT, 0, "%s: the journal has lost its state", journal->path);
     else if (rc != SQLITE_ROW && rc != SQLITE_DONE)
-        db_fail(journal, "state of the journal", err);
+        db_fail(journal, err);
     sqlite3_finalize(stmt);
     return rc == SQLITE_ROW || (rc == SQLITE_DONE && journal->in_transaction) ? 0 : -1;
 }
@@ -720,13 +703,13 @@ static int each_record(struct vd_journal *journal, struct BlockDriverState *file
             "SELECT stage, offset, old_len, old, old_xxh, new_len, new, new_xxh, row_xxh FROM record"
             " WHERE ?1 < 0 OR stage = ?1 ORDER BY id",
             -1, &stmt, NULL) != SQLITE_OK)
-        return db_fail(journal, "journal", err);
+        return db_fail(journal, err);
     sqlite3_bind_int(stmt, 1, stage);
     while (rc == 0 && (step = sqlite3_step(stmt)) != SQLITE_DONE) {
         if (step == SQLITE_ROW)
             records_xxh = chain_hash(records_xxh, sqlite3_column_int64(stmt, 8));
         rc = step == SQLITE_ROW ? use_row(journal, stmt, file, &record, fn, opaque, err)
-                                : db_fail(journal, "journal", err);
+                                : db_fail(journal, err);
     }
     sqlite3_finalize(stmt);
     return rc < 0 || stage >= 0 ? rc : judge_chain(journal, records_xxh, err);

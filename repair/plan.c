@@ -66,13 +66,13 @@ static bool has_no_room(const struct vd_plan *plan, const struct vd_check *ck, e
 }
 
 static const struct rule rules[] = {
-    {is_frozen,              "the header itself is in doubt, so nothing of this image is repaired"   },
-    {has_no_repair,          "no repair is proven"                                                   },
-    {is_held,                "mass damage: take a copy of the image first; only --repair=all goes on"},
-    {is_above_level,         "the level of the repair does not reach it"                             },
-    {needs_whole_map,        "part of the image could not be read, so it is not known what is used"  },
-    {comes_after_corruption, "corruption is left, and this may be the last trace of lost data"       },
-    {has_no_room,            "there is no room to keep the bytes that undo would need"               },
+    {is_frozen,              "a finding here puts the whole image in doubt, so nothing of it is repaired"},
+    {has_no_repair,          "no repair is proven"                                                       },
+    {is_held,                "mass damage: take a copy of the image first; only --repair=all goes on"    },
+    {is_above_level,         "the level of the repair does not reach it"                                 },
+    {needs_whole_map,        "part of the image could not be read, so it is not known what is used"      },
+    {comes_after_corruption, "corruption is left, and this may be the last trace of lost data"           },
+    {has_no_room,            "there is no room to keep the bytes that undo would need"                   },
 };
 
 /* Does the repair write a reference, where there is a wrong one or none? */

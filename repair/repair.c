@@ -38,6 +38,19 @@ static bool is_regular(struct BlockDriverState *bs)
 
 /* ---- one request */
 
+/* A check tells of a repair whose undo file is away or cannot be used, and looks at the image as it is. A
+ * finding says so, which forbids every repair. */
+static int go_on_without(struct vd_work *work, bool is_unfinished, struct vd_err *err)
+{
+    if (!is_unfinished) {
+        if (err->kind == VD_ERR_CANCELLED || err->kind == VD_ERR_BUSY)
+            return -1;
+        work->undo_fault = *err;
+    }
+    *err = (struct vd_err)VD_ERR_INIT;
+    return 0;
+}
+
 static int add_file(const char *path, struct vd_chain_link *link, const struct vd_request *req,
                     bool was_finished, struct vd_outcome_vec *files, struct vd_err *err)
 {
@@ -46,17 +59,12 @@ static int add_file(const char *path, struct vd_chain_link *link, const struct v
     const char *undo_file = files->n ? NULL : req->undo_file;
     bool is_unfinished = false;
 
-    /* A check tells of a repair whose undo file is away, and looks at the image as it is. */
-    if ((is_regular(file) || undo_file) && vd_look_through(&file, path, undo_file, &is_unfinished, err) < 0) {
-        if (!is_unfinished || req->level)
-            return -1;
-        *err = (struct vd_err)VD_ERR_INIT;
-    }
-    out.work = (struct vd_work){.file = file,
-                                .drv = link->bs->drv,
-                                .link = link,
-                                .is_unfinished = is_unfinished,
-                                .was_finished = was_finished};
+    out.work = (struct vd_work){.drv = link->bs->drv, .link = link, .was_finished = was_finished};
+    if ((is_regular(file) || undo_file) && vd_look_through(&file, path, undo_file, &is_unfinished, err) < 0 &&
+        ((is_unfinished && req->level) || go_on_without(&out.work, is_unfinished, err) < 0))
+        return -1;
+    out.work.file = file;
+    out.work.is_unfinished = is_unfinished;
     if (vd_outcome_vec_push(files, out) < 0)
         return vd_fail_memory(err);
     /* What was named has been finished before; another file of the chain has a repair of its own to be
@@ -82,6 +90,16 @@ static bool is_dirty(struct BlockDriverState *bs)
     return bs->drv->bdrv_get_info && bs->drv->bdrv_get_info(bs, &info, NULL) == 0 && info.is_dirty;
 }
 
+static int find_kept_leaks(struct vd_outcome *out, const struct vd_request *req, struct vd_err *err)
+{
+    if (vd_undofile_kept_leaks(path_of(out), &out->work.kept_leaks, err) == 0)
+        return 0;
+    if (!req->level || err->kind != VD_ERR_REFUSED)
+        return go_on_without(&out->work, err->kind == VD_ERR_REFUSED, err);
+    err->kind = VD_ERR_IO; /* not the refusal of a repair that was worked out */
+    return -1;
+}
+
 static int prepare_all(struct vd_answer *answer, const struct vd_request *req, bool frees_nothing,
                        struct vd_err *err)
 {
@@ -99,13 +117,8 @@ static int prepare_all(struct vd_answer *answer, const struct vd_request *req, b
 
         if (!out->bs->drv->bdrv_co_check)
             continue;
-        if (is_regular(out->bs) && vd_undofile_kept_leaks(path_of(out), &out->work.kept_leaks, err) < 0) {
-            if (req->level) /* not the refusal of a repair that was worked out */
-                err->kind = err->kind == VD_ERR_REFUSED ? VD_ERR_IO : err->kind;
-            if (req->level || err->kind != VD_ERR_REFUSED)
-                return -1;
-            *err = (struct vd_err)VD_ERR_INIT;
-        }
+        if (is_regular(out->bs) && find_kept_leaks(out, req, err) < 0)
+            return -1;
         if (vd_work_prepare(&out->work, &opts, err) < 0)
             return -1;
     }

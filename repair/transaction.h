@@ -18,6 +18,7 @@ struct vd_work {
     const struct BlockDriver *drv;
     const struct vd_chain_link *link; /* NULL: the step to the backing file is not judged */
     bool is_unfinished;               /* file shows what an interrupted repair of it will leave */
+    struct vd_err undo_fault;         /* why the undo file of an earlier repair cannot be used; or none */
     bool was_finished;                /* an interrupted repair of it was finished just now */
     struct BlockDriverState *overlay; /* NULL until something is to be fixed */
     struct vd_check_result before;    /* what was found; after a repair with what was fixed, and the map and

@@ -181,6 +181,8 @@ int vd_recover(const char *path, const char *undo_file, struct vd_recovered *rec
     int rc;
 
     *recovered = (struct vd_recovered){0};
+    if (!journal && err->kind != VD_ERR_REFUSED && err->kind != VD_ERR_CANCELLED && err->kind != VD_ERR_BUSY)
+        *err = (struct vd_err)VD_ERR_INIT; /* the check tells of a file that cannot be used */
     if (!journal)
         return err->kind ? -1 : 0;
     rc = gather_parts(&parts, journal, path, state, false, err);

@@ -36,9 +36,10 @@ void vd_recovered_free(struct vd_recovered *recovered);
 
 /*
  * Goes on with an interrupted repair (forward) or undo (back) of the image, on all files that it touched. 0
- * also where there is none. undo_file: where its journal may lie as well (NULL: nowhere else). *recovered (to
- * be freed in any case) is what there was. VD_ERR_REFUSED where a file is neither the old nor the new one, or
- * where the image is but a member of the repair of a chain.
+ * also where there is none, or where it cannot be known: vd_look_through() says so then. undo_file: where its
+ * journal may lie as well (NULL: nowhere else). *recovered (to be freed in any case) is what there was.
+ * VD_ERR_REFUSED where a file is neither the old nor the new one, or where the image is but a member of the
+ * repair of a chain.
  */
 int vd_recover(const char *path, const char *undo_file, struct vd_recovered *recovered, struct vd_err *err);
 

@@ -43,7 +43,7 @@ int vd_runs_reserve(struct vd_runs *runs, size_t n)
         return 0;
     if (__builtin_add_overflow(runs->n, n, &want))
         return -1;
-    v = reallocarray(runs->v, want, sizeof(*v));
+    v = want > SIZE_MAX / sizeof(*v) ? NULL : realloc(runs->v, want * sizeof(*v));
     if (!v)
         return -1;
     runs->v = v;

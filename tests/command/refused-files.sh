@@ -120,4 +120,24 @@ poke magic.qed 0 0 1
 vd magic.qed
 expect 4
 says out qed.header-magic
+# ---- where an SQLite file is expected: a FIFO would be waited for, a device looks like a database that is empty
+sample sound.qed
+mkfifo pipe
+for special in pipe /dev/null /dev/zero; do
+    for words in '--map=%s sound.qed' 'audit --db=%s .' 'report %s' 'undo --undo-file=%s sound.qed'; do
+        # shellcheck disable=SC2086
+        run timeout -k 1 20 "$VDCHECK" ${words//%s/$special}
+        expect 8
+        says err 'no regular file'
+    done
+done
+for make in mkfifo mkdir; do
+    $make sound.qed.vdcheck-undo
+    run timeout -k 1 20 "$VDCHECK" --repair sound.qed
+    expect 12
+    says out 'image.undo-file-unusable'
+    run timeout -k 1 20 "$VDCHECK" undo sound.qed
+    expect 8
+    rm -rf sound.qed.vdcheck-undo
+done
 finish

@@ -134,9 +134,9 @@ START_TEST(a_header_in_doubt_stops_everything_at_every_level)
     for (enum vd_level plan = VD_LEVEL_LEAKS; plan <= VD_LEVEL_ALL; plan++) {
         must_leave(Q(.plan = {.level = plan, .flags = VD_FREEZE}, .severity = VD_CORRUPTION,
                      .level = VD_LEVEL_LEAKS),
-                   "header");
+                   "in doubt");
         must_leave(Q(.plan.level = plan, .ck.flags = VD_FREEZE, .severity = VD_LEAK, .level = VD_LEVEL_LEAKS),
-                   "header");
+                   "in doubt");
     }
 }
 END_TEST

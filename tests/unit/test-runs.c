@@ -54,6 +54,25 @@ START_TEST(ascending_neighbours_join_without_settling)
 }
 END_TEST
 
+START_TEST(room_that_was_made_is_used_and_holds_what_was_there)
+{
+    struct vd_runs runs = make("10+1 20+1");
+    struct vd_run *v;
+
+    ck_assert_int_eq(vd_runs_reserve(&runs, 1000), 0);
+    v = runs.v;
+    for (uint64_t i = 0; i < 1000; i++)
+        ck_assert_int_eq(vd_runs_add(&runs, 30 + 2 * i, 1), 0);
+    ck_assert_ptr_eq(runs.v, v);
+    ck_assert_uint_eq(vd_runs_total(&runs), 1002);
+    ck_assert(vd_runs_has(&runs, 10));
+    ck_assert_int_eq(vd_runs_reserve(&runs, SIZE_MAX), -1);
+    ck_assert_int_eq(vd_runs_reserve(&runs, SIZE_MAX / 8), -1);
+    ck_assert_uint_eq(vd_runs_total(&runs), 1002);
+    vd_runs_done(&runs);
+}
+END_TEST
+
 START_TEST(ascending_neighbours_join_in_an_unsettled_set_too)
 {
     struct vd_runs runs = make("100+1 10+1 11+1 12+5 3+1 4+2");
@@ -207,6 +226,7 @@ START_TEST(random_sets_behave_like_sets)
 END_TEST
 
 UNIT_TESTS("runs", numbers_added_in_any_order_become_sorted_runs, ascending_neighbours_join_without_settling,
+           room_that_was_made_is_used_and_holds_what_was_there,
            ascending_neighbours_join_in_an_unsettled_set_too, a_number_added_twice_counts_once,
            adding_nothing_adds_no_run, the_largest_numbers_have_their_place,
            find_gives_the_first_run_that_ends_behind_a_number, a_gap_is_not_in_the_set,

@@ -384,6 +384,7 @@ static void expect_free(struct vd_usemap *map, const char *expected)
         at += (size_t)snprintf(text + at, sizeof(text) - at, "%s%llu+%llu", i ? " " : "",
                                (unsigned long long)out.v[i].first, (unsigned long long)out.v[i].count);
     ck_assert_str_eq(text, expected);
+    ck_assert_uint_eq(vd_usemap_count_free(map), vd_runs_total(&out));
     vd_runs_done(&out);
 }
 
