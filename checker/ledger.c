@@ -182,6 +182,7 @@ struct vd_group *vd_ledger_enter(struct vd_ledger *ledger, const struct vd_findi
     if (kept) {
         group->count += args->count ? args->count : 1;
         group->bytes += args->host_bytes;
+        group->only_counts |= args->count > 1 && args->host == VD_NOWHERE && args->guest == VD_NOWHERE;
         if (args->note)
             group->note = args->note;
         kept = (args->clusters && ck->cluster_size ? push_stretches(ledger, group, args, ck)
@@ -311,6 +312,7 @@ static void append(struct vd_ledger *ledger, struct vd_group *ours, const struct
 {
     ours->count += more->count;
     ours->bytes += more->bytes;
+    ours->only_counts |= more->only_counts;
     for (size_t k = 0; k < more->places.n && ours->places.n < ledger->places_kept; k++)
         if (vd_place_vec_push(&ours->places, more->places.v[k]) < 0)
             ledger->is_out_of_memory = true;
@@ -459,13 +461,22 @@ uint64_t vd_ledger_fresh(const struct vd_ledger *ledger, const struct vd_group *
     return n;
 }
 
+/* What comes to light later of a kind that was only counted in part is of what was counted. */
+static bool is_counted(const struct vd_ledger *ledger, const struct vd_group *like)
+{
+    for (size_t i = 0; i < ledger->groups.n; i++)
+        if (ledger->groups.v[i]->kind == like->kind && ledger->groups.v[i]->only_counts)
+            return true;
+    return false;
+}
+
 /* Adds the places of a group that are not known yet. Leaks have none: they are compared by their clusters. */
 static int take_places(struct vd_ledger *ledger, const struct vd_group *theirs, struct vd_err *err)
 {
     struct vd_group more = {.count = vd_ledger_fresh(ledger, theirs)}, *ours;
     int rc = 0;
 
-    if (theirs->severity == VD_LEAK || !more.count)
+    if (theirs->severity == VD_LEAK || !more.count || is_counted(ledger, theirs))
         return 0;
     for (size_t i = 0; rc == 0 && i < theirs->places.n; i++)
         if (is_fresh(ledger, theirs, vd_place_key(&theirs->places.v[i])))

@@ -33,6 +33,7 @@ struct judge {
     uint64_t image_size;
     bool need_check, has_backing;
     uint64_t room;           /* bytes that clones may still take */
+    uint64_t shared_told;    /* references to clusters that something else claims */
     uint64_t grown_end;      /* where the file ends with all that was promised so far */
     uint64_t past_end;       /* the lowest place behind the file's end that an entry names which may stay */
     struct vd_runs orphaned; /* clusters of orphaned tables, and what those name */
@@ -146,18 +147,21 @@ static const struct qed_orphan *proven_orphan(const struct judge *j, const struc
 static uint64_t masked_table(const struct judge *j, const struct qed_bad_slot *bad)
 {
     uint64_t masked = vd_align_down(bad->entry, j->g->cluster_size);
+    struct qed_orphan *orphan = NULL;
     unsigned named = 0;
 
-    if (bad->why != QED_L1_ENTRY_MISALIGNED || !j->orphans->are_distinct || j->ck->map_is_incomplete)
+    if (bad->why != QED_L1_ENTRY_MISALIGNED || !j->orphans->are_distinct || j->ck->map_is_incomplete ||
+        j->walk->bad_slots_n > j->walk->bad_slots.n)
         return 0;
-    for (size_t i = 0; i < j->walk->bad_slots.n; i++)
-        named += vd_align_down(j->walk->bad_slots.v[i].entry, j->g->cluster_size) == masked;
     for (size_t i = 0; i < j->orphans->n; i++)
-        if (j->orphans->v[i].off == masked && orphan_fits(j, &j->orphans->v[i], bad->slot) && named == 1) {
-            j->orphans->v[i].is_proven = true;
-            return masked;
-        }
-    return 0;
+        if (j->orphans->v[i].off == masked && orphan_fits(j, &j->orphans->v[i], bad->slot))
+            orphan = &j->orphans->v[i];
+    for (size_t i = 0; orphan && i < j->walk->bad_slots.n && named < 2; i++)
+        named += vd_align_down(j->walk->bad_slots.v[i].entry, j->g->cluster_size) == masked;
+    if (named != 1)
+        return 0;
+    orphan->is_proven = true;
+    return masked;
 }
 
 /* Does a whole table lie where this one would? Then that one is the lost one, and the entry strays. */
@@ -286,6 +290,21 @@ static int judge_slots(struct judge *j, bool growing, struct vd_err *err)
             return -1;
     }
     return 0;
+}
+
+/* What is too much to be kept place by place is counted. A repair that takes the others has room for it then:
+ * each of its rounds looks anew. */
+static void found_more(struct judge *j, enum qed_finding finding, uint64_t n)
+{
+    if (n)
+        (void)vd_found(j->ck, finding, .host = VD_NOWHERE, .guest = VD_NOWHERE, .count = n,
+                       .level = VD_LEVEL_ALL, .note = "counted, and not told one by one: there are too many");
+}
+
+static void judge_more_slots(struct judge *j)
+{
+    for (unsigned why = 0; why < QED_FINDINGS_END; why++)
+        found_more(j, (enum qed_finding)why, j->walk->bad_slots_more[why]);
 }
 
 /* ---- L2 entries that name nothing good */
@@ -556,6 +575,7 @@ static int judge_reference(struct judge *j, const struct reference *ref, const s
 
     if (kind == VD_KIND_DATA && ref == owner)
         return 0;
+    j->shared_told++;
     if (kind != VD_KIND_L1 && kind != VD_KIND_L2)
         kind = VD_KIND_DATA;
     VD_AT(j->ck, "L1", slot);
@@ -584,6 +604,8 @@ static int judge_shared(struct judge *j, struct vd_err *err)
             owner = &gather.refs.v[i];
         rc = judge_reference(j, &gather.refs.v[i], owner, err);
     }
+    if (rc == 0 && gather.refs.n == MOST_REFERENCES)
+        found_more(j, QED_L2_ENTRY_SHARED, j->walk->shared - vd_min(j->walk->shared, j->shared_told));
     reference_vec_done(&gather.refs);
     return rc;
 }
@@ -683,7 +705,8 @@ int qed_judge(struct vd_check *ck, struct qed_walk *walk, struct vd_runs *free_c
         .has_backing = qed->header.features & QED_F_BACKING_FILE,
         .room = room_of_clones(ck, walk),
         .grown_end = vd_align_up_sat(walk->g.file_size, walk->g.cluster_size),
-        .past_end = UINT64_MAX,
+        /* What was not kept may point anywhere behind the end. */
+        .past_end = walk->bad_slots_n > walk->bad_slots.n ? walk->g.file_end : UINT64_MAX,
     };
     int rc = judge_slots(&j, false, err);
 
@@ -691,6 +714,7 @@ int qed_judge(struct vd_check *ck, struct qed_walk *walk, struct vd_runs *free_c
         rc = judge_bad_tables(&j, err);
     if (rc == 0)
         rc = judge_slots(&j, true, err);
+    judge_more_slots(&j);
     if (rc == 0)
         rc = judge_shared(&j, err);
     if (rc == 0)

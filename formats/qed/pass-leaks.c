@@ -74,8 +74,9 @@ static int only_empty_slot(struct leaks *l, const struct qed_orphan *orphan, int
 
 static const char *why_stuck(const struct leaks *l)
 {
-    return l->keeps_length ? "a device keeps its length, so nothing is gained by filling it"
-                           : "no data cluster behind it can be moved here";
+    return l->keeps_length
+               ? "a device keeps its length, so nothing is gained by filling it"
+               : "tables are not moved, and no data cluster is left behind the last one to fill it";
 }
 
 /* Of the clusters of an orphan that no slot takes, those that can be given back, and those that cannot:

@@ -146,8 +146,9 @@ struct qed_walk {
     struct qed_geometry g;
     struct qed_table_vec tables; /* in order of offset */
     struct qed_bad_slot_vec bad_slots;
-    struct qed_bad_slot_vec excluded; /* slots that an earlier walk showed to lead to no table */
-    uint64_t bad_slots_n;             /* all, also those that were not kept */
+    struct qed_bad_slot_vec excluded;          /* slots that an earlier walk showed to lead to no table */
+    uint64_t bad_slots_n;                      /* all, also those that were not kept */
+    uint64_t bad_slots_more[QED_FINDINGS_END]; /* not kept */
     uint64_t used_slots;
     uint64_t bad, shared, allocated, zeroes, fragmented;
     uint64_t in_header;      /* entries of either table that point into the header area */

@@ -16,7 +16,7 @@
 #include "formats/node/scan.h"
 
 enum {
-    MOST_BAD_SLOTS = 1 << 16, /* bad L1 entries beyond this many are counted, not kept */
+    MOST_BAD_SLOTS = 1 << 20, /* bad L1 entries beyond this many are counted, not kept */
     MOST_OVERLAPS_READ = 64,  /* of more overlapping tables the later one is taken for wrong, unread */
 };
 
@@ -57,8 +57,10 @@ static int note_bad_slot(struct qed_walk *walk, uint32_t slot, uint64_t entry, e
                          struct vd_err *err)
 {
     walk->bad_slots_n++;
-    if (walk->bad_slots.n >= MOST_BAD_SLOTS)
+    if (walk->bad_slots.n >= MOST_BAD_SLOTS) {
+        walk->bad_slots_more[why]++;
         return 0;
+    }
     return qed_bad_slot_vec_push(&walk->bad_slots, (struct qed_bad_slot){entry, slot, why}) < 0
                ? vd_fail_memory(err)
                : 0;

@@ -67,4 +67,38 @@ expect 4
 says out '"id": "qed.orphan-l2-table"'
 says out '"leaks": 32'
 says out '"leaked_bytes": 131072'
+
+# ---- more wrong entries than are listed: all are counted, by a check and by a repair
+pattern()
+{
+    printf "$1" >pattern
+    for ((i = 0; i < $2; i++)); do
+        cat pattern pattern >doubled && mv doubled pattern
+    done
+}
+
+"$VDCHECK" create -f qed -o cluster_size=64M,table_size=16 slots.qed 8T
+pattern '\1\1\1\1\1\1\1\1' 21
+dd if=pattern of=slots.qed bs=1M seek=64 conv=notrunc status=none
+vd slots.qed
+expect 4
+says out 'DAMAGED: 2097152 corruptions'
+vd --repair=all slots.qed
+expect 1
+says out '2097152 corruptions'
+says out 'done: 2097152 of 2097152'
+vd slots.qed
+expect 0
+
+"$VDCHECK" create -f qed -o cluster_size=64k,table_size=16 shared.qed 100G
+for ((i = 0; i < 10; i++)); do
+    "$VDCHECK" io -q -c "write 0x$(printf %x $((i << 33))) 64k" shared.qed
+done
+pattern '\0\0\x11\0\0\0\0\0' 17
+for ((i = 0; i < 10; i++)); do
+    dd if=pattern of=shared.qed bs=64k seek=$((18 + 17 * i)) conv=notrunc status=none
+done
+vd shared.qed
+expect 4
+says out 'DAMAGED: 1310719 corruptions'
 finish
