@@ -42,7 +42,7 @@ struct vd_group {
     uint64_t bytes;     /* leaked, where it is told */
     const char *note;   /* static; or NULL */
     const char *reason; /* why a repair left it; static; or NULL */
-    bool only_counts;    /* some of it: no place of these is known */
+    bool only_counts;   /* some of it: no place of these is known */
     bool is_byproduct;  /* a leak that no round of a repair named: it can only go with something else */
     struct vd_place_vec places;
     struct vd_key_vec keys;
