@@ -13,7 +13,7 @@
 #include "repair/transaction.h"
 #include "repair/undo.h"
 
-enum { PIECE = 1 << 20, RETRY = 4096, MOST_RANGES = 100000 };
+enum { PIECE = 1 << 20, RETRY = 4096, MOST_RANGES = 100000, MOST_DOUBTS = 10000 };
 
 struct copy {
     struct BlockDriverState *from, *to;
@@ -243,36 +243,64 @@ static struct BlockDriverState *make_output(const char *output, const struct Blo
     return bdrv_open_node(drv, file, BDRV_O_RDWR, err);
 }
 
+/* A place that reads as nothing, and may have lost what it had. */
+static int note_doubts(const struct vd_group *group, struct vd_runs *doubtful)
+{
+    for (size_t k = 0; k < group->places.n; k++)
+        if (group->places.v[k].guest != VD_NOWHERE && !group->places.v[k].tree[0] &&
+            vd_runs_add(doubtful, group->places.v[k].guest, group->places.v[k].guest_bytes) < 0)
+            return -1;
+    return 0;
+}
+
+/* Enters into the answer what a check of the image found. */
+static int weigh_damage(const struct vd_ledger *ledger, struct vd_salvage_answer *answer,
+                        struct vd_runs *doubtful)
+{
+    bool leaks = vd_ledger_counts(ledger).leaks > 0;
+
+    vd_runs_done(doubtful);
+    for (size_t i = 0; i < ledger->groups.n; i++) {
+        const struct vd_group *group = ledger->groups.v[i];
+        unsigned flags = group->kind->flags;
+        bool is_odd = group->severity == VD_WARNING && (flags & VD_EVIDENCE) && !(flags & VD_FREEZE);
+
+        /* Where nothing is leaked, what is odd has lost nothing. */
+        if (is_odd ? leaks
+                   : group->severity == VD_CORRUPTION || group->severity == VD_ERROR || (flags & VD_EVIDENCE))
+            answer->damage += group->count;
+        if (is_odd && leaks && note_doubts(group, doubtful) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 /* Is there damage that reading does not notice: clusters that nothing leads to any more, or that two lead to?
  * An image that is copied without an error may still not be all that there was. */
 static int look_for_damage(struct BlockDriverState *file, const struct BlockDriver *drv,
-                           struct vd_budget *budget, uint64_t *damage, struct vd_err *err)
+                           struct vd_budget *budget, struct vd_salvage_answer *answer,
+                           struct vd_runs *doubtful, struct vd_err *err)
 {
     vd_auto(BlockDriverState) bs = NULL;
-    struct vd_check_options opts = {.budget = budget};
+    struct vd_check_options opts = {.budget = budget, .places_kept = MOST_DOUBTS};
     struct vd_check_result result;
     int rc;
 
-    *damage = 0;
+    answer->damage = 0;
     if (!drv->bdrv_co_check)
         return 0;
     bs = bdrv_open_node(drv, file, BDRV_O_CHECK, err);
     if (!bs)
         return -1;
     rc = vd_check_run(bs, &opts, &result, err);
-    for (size_t i = 0; rc == 0 && i < result.ledger->groups.n; i++) {
-        const struct vd_group *group = result.ledger->groups.v[i];
-
-        if (group->severity == VD_CORRUPTION || group->severity == VD_ERROR ||
-            (group->kind->flags & VD_EVIDENCE))
-            *damage += group->count;
-    }
+    if (rc == 0 && weigh_damage(result.ledger, answer, doubtful) < 0)
+        rc = vd_fail_memory(err);
     vd_check_result_free(&result);
     if (rc == 0 || err->kind == VD_ERR_CANCELLED)
         return rc;
     /* An image that cannot be checked is one to copy from all the same. */
     *err = (struct vd_err)VD_ERR_INIT;
-    *damage = 1;
+    answer->damage = 1;
     return 0;
 }
 
@@ -348,15 +376,17 @@ static struct BlockDriverState *open_better(struct BlockDriverState *file, const
     return NULL;
 }
 
-/* Opens the image in the way that shows most of it. */
+/* Opens the image in the way that shows most of it. doubtful: guest bytes of the active disk whose table is
+ * empty and may have been lost. */
 static struct BlockDriverState *open_best(struct BlockDriverState *file, const struct BlockDriver *drv,
                                           struct vd_budget *budget, struct vd_work *work,
-                                          struct vd_salvage_answer *answer, struct vd_err *err)
+                                          struct vd_salvage_answer *answer, struct vd_runs *doubtful,
+                                          struct vd_err *err)
 {
     vd_auto(BlockDriverState) bs = open_somehow(file, drv, budget, work, &answer->is_guessed, err);
     struct BlockDriverState *better;
 
-    if (!bs || look_for_damage(bs->file, drv, budget, &answer->damage, err) < 0)
+    if (!bs || look_for_damage(bs->file, drv, budget, answer, doubtful, err) < 0)
         return NULL;
     if (work->has_changes || !answer->damage)
         return vd_take(&bs);
@@ -364,10 +394,20 @@ static struct BlockDriverState *open_best(struct BlockDriverState *file, const s
     better = open_better(file, drv, budget, work, answer, err);
     if (!better)
         return err->kind ? NULL : vd_take(&bs);
-    if (look_for_damage(better->file, drv, budget, &answer->damage, err) == 0)
+    if (look_for_damage(better->file, drv, budget, answer, doubtful, err) == 0)
         return better;
     bdrv_unref(better);
     return NULL;
+}
+
+static int list_doubts(struct vd_runs *doubtful, struct vd_salvage_answer *answer, struct vd_err *err)
+{
+    vd_runs_settle(doubtful);
+    for (size_t i = 0; i < doubtful->n; i++)
+        if (note_range(answer, VD_SALVAGE_GUESSED, doubtful->v[i].first, doubtful->v[i].count,
+                       "its table is empty, and clusters are there that nothing leads to", err) < 0)
+            return -1;
+    return 0;
 }
 
 int vd_salvage(const char *path, const char *output, const struct BlockDriver *drv, const char *snapshot,
@@ -382,6 +422,7 @@ int vd_salvage(const char *path, const char *output, const struct BlockDriver *d
     const struct BlockDriver *from_drv;
     struct vd_err why = VD_ERR_INIT;
     struct vd_work work = {0};
+    struct vd_runs doubtful = {0};
     struct copy c = {.answer = answer};
     bool is_unfinished;
     int score, rc = -1;
@@ -397,7 +438,10 @@ int vd_salvage(const char *path, const char *output, const struct BlockDriver *d
     from_drv = vd_choose_driver(file, opts->format, &score, err);
     if (!from_drv)
         return -1;
-    from = open_best(file, from_drv, budget, &work, answer, err);
+    from = open_best(file, from_drv, budget, &work, answer, &doubtful, err);
+    if (from && !snapshot && list_doubts(&doubtful, answer, err) < 0)
+        bdrv_unref(vd_take(&from));
+    vd_runs_done(&doubtful);
     if (from && (!snapshot || show_snapshot(from, snapshot, err) == 0)) {
         /* Without its backing file, what the image itself holds comes out. */
         if (vd_open_backing(from, opts, &why) < 0)

@@ -161,17 +161,24 @@ static int judge_orphans(struct leaks *l, struct vd_err *err)
     return 0;
 }
 
+/* Of what a table maps from this guest offset on, the bytes that the active disk has. */
+static uint64_t on_active_disk(const struct qcow2_geometry *g, uint64_t guest)
+{
+    return guest >= g->size ? 0 : vd_min(qcow2_slot_bytes(g), g->size - guest);
+}
+
 /* A table in which nothing is left, beside clusters that something once led to. */
 static void judge_empty_tables(struct leaks *l)
 {
     for (size_t i = 0; l->s->leaked.n && i < l->s->walk.tables.n; i++) {
         const struct qcow2_table *t = &l->s->walk.tables.v[i];
+        uint64_t guest = qcow2_guest(l->g, t->slot, 0);
 
         if (t->used || t->is_unreadable)
             continue;
         VD_AT(l->ck, "L1", t->slot);
         vd_found(l->ck, QCOW2_L2_TABLE_EMPTY, .host = t->off, .host_bytes = l->g->cluster_size,
-                 .guest = qcow2_guest(l->g, t->slot, 0));
+                 .guest = guest, .guest_bytes = t->trees & 1 ? on_active_disk(l->g, guest) : 0);
     }
 }
 
@@ -179,7 +186,8 @@ static void judge_empty_tables(struct leaks *l)
 static void judge_sparse_l1(struct leaks *l)
 {
     if (l->s->walk.l1_is_hole && !l->s->walk.used_slots && l->s->leaked.n)
-        vd_found(l->ck, QCOW2_L1_SPARSE, .host = l->g->l1_off, .host_bytes = 8 * l->g->l1_n);
+        vd_found(l->ck, QCOW2_L1_SPARSE, .host = l->g->l1_off, .host_bytes = 8 * l->g->l1_n, .guest = 0,
+                 .guest_bytes = l->g->size);
 }
 
 /* Bytes behind the last cluster that is used or counted: free space, which takes room in the file system. */

@@ -669,7 +669,8 @@ static int judge_odd_table(struct judge *j, const struct qed_table *table, struc
     if (bdrv_is_hole(j->ck->bs->file, (int64_t)table->off, (int64_t)j->g->table_bytes))
         vd_found(j->ck, QED_SPARSE_METADATA, .host = table->off, .host_bytes = j->g->table_bytes,
                  .guest = guest, .guest_bytes = guest_bytes(j, guest, qed_slot_bytes(j->g)));
-    if (vd_found(j->ck, QED_L2_TABLE_EMPTY, .host = host, .guest = guest, .found = table->off) == VD_LEAVE)
+    if (vd_found(j->ck, QED_L2_TABLE_EMPTY, .host = host, .guest = guest,
+                 .guest_bytes = guest_bytes(j, guest, qed_slot_bytes(j->g)), .found = table->off) == VD_LEAVE)
         return 0;
     /* Where something else claims its clusters then, they are not given back. */
     vd_gave_up(j->ck, (struct vd_span){table->off, j->g->table_bytes});

@@ -220,6 +220,24 @@ vd io -f raw -r -q -c 'read -P 1 0 64k' out.raw
 expect 0
 rm out.raw* empty.qed
 
+# Of a table of zeroes nothing can be put back: the range that it mapped is in the list. One that a guest never filled
+# leaves no clusters behind, and is not.
+cp a.qed empty.qed
+dd if=/dev/zero of=empty.qed bs=64k seek=$((L2 / C)) count=4 conv=notrunc status=none
+vd salvage empty.qed out.raw
+expect 4
+says out 'guessed: 512 MiB at 0x0: its table is empty'
+holds "the list names the doubt" grep -q '^0x0 536870912 guessed ' out.raw.vdcheck-lost
+rm out.raw* empty.qed
+"$VDCHECK" create -f qed empty.qed 8G
+"$VDCHECK" io -q -c 'zero 0 64k' empty.qed
+table=$(peek empty.qed $L1)
+poke empty.qed "$table" 0
+vd salvage empty.qed out.raw
+expect 0
+lacks out guessed
+rm out.raw* empty.qed
+
 # ---- with its base, whose data is the guest's as well; without it, what the image itself holds, and that is said
 "$VDCHECK" create -f qed -b a.qed -F qed o.qed 512M
 "$VDCHECK" io -q -c 'write -P 9 0 4k' o.qed
