@@ -30,7 +30,8 @@ report_sources = \
 	report/report-nagios.c \
 	report/report-prometheus.c \
 	report/report-sarif.c \
-	report/status.c report/status.h
+	report/status.c report/status.h \
+	report/strip.c report/strip.h
 
 # Manual pages and completion take their lists from the rows.
 noinst_PROGRAMS = report/gen-doc
