@@ -13,6 +13,7 @@ report_sources = \
 	report/cmd-salvage.c \
 	report/cmd-undo.c \
 	report/commands.def \
+	report/explain.c report/explain.h \
 	report/json.c \
 	report/main.c \
 	report/options.def \
