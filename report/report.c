@@ -25,6 +25,18 @@ bool vd_report_needs_attention(const struct vd_farm_image *image)
            !vd_report_is_raw(image);
 }
 
+int vd_report_weight(const struct vd_farm_image *image)
+{
+    static const int weights[] = {
+        [VD_STATUS_CLEAN] = 0, [VD_STATUS_REPAIRED] = 1,
+        [VD_STATUS_BUSY] = 2,  [VD_STATUS_LEAKING] = 4,
+        [VD_STATUS_DIRTY] = 5, [VD_STATUS_UNSUPPORTED] = 3,
+        [VD_STATUS_ERROR] = 6, [VD_STATUS_DAMAGED] = VD_REPORT_WORST,
+    };
+
+    return weights[vd_report_status(image)];
+}
+
 bool vd_report_is_news(const struct vd_farm_image *image)
 {
     return image->is_changed || (image->is_new && vd_report_needs_attention(image));

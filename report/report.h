@@ -16,7 +16,7 @@
 /* The renderers: each prints all of the farm's images, which are in the order of host and path. */
 typedef void vd_report_fn(FILE *f, const struct vd_farm *farm);
 vd_report_fn vd_report_human, vd_report_json, vd_report_prometheus, vd_report_junit, vd_report_sarif,
-    vd_report_nagios, vd_report_csv;
+    vd_report_nagios, vd_report_csv, vd_report_html;
 
 /* Prints what the audit that has just ended found, and answers its exit status. */
 int vd_report_after_audit(const struct vd_cli *cli, const char *db, const struct vd_audit_sums *sums);
@@ -28,6 +28,10 @@ bool vd_report_is_raw(const struct vd_farm_image *image);
 
 /* Is it for somebody to look at? Not what is clean, busy, or raw. */
 bool vd_report_needs_attention(const struct vd_farm_image *image);
+
+/* By how much, from 0: the worse an image is, the higher. */
+enum { VD_REPORT_WORST = 7 };
+int vd_report_weight(const struct vd_farm_image *image);
 
 /* Worth a line of its own above the others. */
 bool vd_report_is_news(const struct vd_farm_image *image);
