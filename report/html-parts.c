@@ -182,7 +182,8 @@ static struct candidate *choose(const struct vd_html *page, size_t *n)
     *n = 0;
     for (size_t i = 0; list && i < page->farm->images.n; i++)
         if (deserves_one(&page->farm->images.v[i]))
-            list[(*n)++] = (struct candidate){i, vd_report_weight(&page->farm->images.v[i])};
+            list[(*n)++] =
+                (struct candidate){i, vd_report_weight(vd_report_status(&page->farm->images.v[i]))};
     if (*n)
         qsort(list, *n, sizeof(*list), by_weight);
     return list;

@@ -26,7 +26,8 @@ static void say_status(FILE *f, const struct vd_farm_image *image)
 {
     const char *status = vd_status_name(vd_report_status(image));
 
-    fprintf(f, "<td class=\"word %s\" data-v=\"%d\">%s", status, vd_report_weight(image), status);
+    fprintf(f, "<td class=\"word %s\" data-v=\"%d\">%s", status, vd_report_weight(vd_report_status(image)),
+            status);
     if (vd_report_is_news(image))
         fputs(" <b class=\"new\">new</b>", f);
     fputs("</td>", f);
@@ -86,20 +87,28 @@ static void say_row(FILE *f, const struct vd_html *page, size_t i)
             vd_html_span(age, page->now - checked_at));
 }
 
-/* Hidden until page.js can act on them. */
-static void say_controls(FILE *f, const struct vd_farm *farm)
+/* The boxes of those that occur, the worst first. */
+static void say_boxes(FILE *f, const struct vd_farm *farm)
 {
     struct vd_report_sums sums = vd_report_sum(farm);
 
+    for (int weight = VD_REPORT_WORST; weight >= 0; weight--)
+        for (enum vd_status s = VD_STATUS_CLEAN; s <= VD_STATUS_BUSY; s++)
+            if (sums.by_status[s] && vd_report_weight(s) == weight)
+                fprintf(f,
+                        "<label><input type=\"checkbox\" name=\"status\" value=\"%s\" checked> %s</label>\n",
+                        vd_status_name(s), vd_status_name(s));
+}
+
+/* Hidden until page.js can act on them. */
+static void say_controls(FILE *f, const struct vd_farm *farm)
+{
     fputs(
         "<form class=\"controls\" id=\"controls\" hidden><label>Search <input type=\"search\" id=\"search\" "
         "autocomplete=\"off\" spellcheck=\"false\"></label>\n<fieldset><legend>Status</legend>",
         f);
-    for (int s = VD_STATUS_BUSY; s >= VD_STATUS_CLEAN; s--)
-        if (sums.by_status[s])
-            fprintf(f, "<label><input type=\"checkbox\" name=\"status\" value=\"%s\" checked> %s</label>\n",
-                    vd_status_name((enum vd_status)s), vd_status_name((enum vd_status)s));
-    fputs("<label><input type=\"checkbox\" id=\"only-new\"> new only</label></fieldset>\n"
+    say_boxes(f, farm);
+    fputs("</fieldset>\n<label><input type=\"checkbox\" id=\"only-new\"> new only</label>\n"
           "<output id=\"shown\" role=\"status\" aria-live=\"polite\"></output></form>\n",
           f);
 }

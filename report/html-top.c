@@ -255,7 +255,8 @@ void vd_html_news(FILE *f, const struct vd_html *page)
         fputs("<ul class=\"news\">\n", f);
     for (int weight = VD_REPORT_WORST; weight >= 0 && n; weight--)
         for (size_t i = 0; i < farm->images.n && told < NEWS_SHOWN; i++)
-            if (vd_report_is_news(&farm->images.v[i]) && vd_report_weight(&farm->images.v[i]) == weight) {
+            if (vd_report_is_news(&farm->images.v[i]) &&
+                vd_report_weight(vd_report_status(&farm->images.v[i])) == weight) {
                 say_news(f, page, i);
                 told++;
             }

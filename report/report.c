@@ -25,7 +25,7 @@ bool vd_report_needs_attention(const struct vd_farm_image *image)
            !vd_report_is_raw(image);
 }
 
-int vd_report_weight(const struct vd_farm_image *image)
+int vd_report_weight(enum vd_status status)
 {
     static const int weights[] = {
         [VD_STATUS_CLEAN] = 0, [VD_STATUS_REPAIRED] = 1,
@@ -34,7 +34,7 @@ int vd_report_weight(const struct vd_farm_image *image)
         [VD_STATUS_ERROR] = 6, [VD_STATUS_DAMAGED] = VD_REPORT_WORST,
     };
 
-    return weights[vd_report_status(image)];
+    return weights[status];
 }
 
 bool vd_report_is_news(const struct vd_farm_image *image)

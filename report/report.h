@@ -29,9 +29,9 @@ bool vd_report_is_raw(const struct vd_farm_image *image);
 /* Is it for somebody to look at? Not what is clean, busy, or raw. */
 bool vd_report_needs_attention(const struct vd_farm_image *image);
 
-/* By how much, from 0: the worse an image is, the higher. */
+/* By how much does a status ask for it? The worse, the higher, and no two are equal. */
 enum { VD_REPORT_WORST = 7 };
-int vd_report_weight(const struct vd_farm_image *image);
+int vd_report_weight(enum vd_status status);
 
 /* Worth a line of its own above the others. */
 bool vd_report_is_news(const struct vd_farm_image *image);
