@@ -7,6 +7,8 @@
 
 #include "report/html.h"
 
+enum { GROUP = 200 }; /* rows; as in page.js and page.css */
+
 /* What a column is sorted by, in page.js: words, or numbers, the highest first. */
 static const struct {
     const char *head, *class, *kind;
@@ -129,8 +131,12 @@ void vd_html_table(FILE *f, const struct vd_html *page)
     for (size_t c = 0; c < VD_ARRAY_SIZE(columns); c++)
         fprintf(f, "<th scope=\"col\" class=\"%s\" data-by=\"%s\">%s</th>", columns[c].class, columns[c].kind,
                 columns[c].head);
-    fputs("</tr></thead>\n<tbody>\n", f);
-    for (size_t i = 0; i < farm->images.n; i++)
+    fputs("</tr></thead>\n", f);
+    for (size_t i = 0; i < farm->images.n; i++) {
+        if (i % GROUP == 0)
+            fprintf(f, "%s<tbody%s>\n", i ? "</tbody>" : "",
+                    farm->images.n - i >= GROUP ? " class=\"full\"" : "");
         say_row(f, page, i);
+    }
     fputs("</tbody></table>\n</section>\n", f);
 }

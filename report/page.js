@@ -94,10 +94,9 @@
     if (!table) {
         return;
     }
-    const body = table.tBodies[0];
     const heads = Array.from(table.tHead.rows[0].cells);
     // A row with what it is sorted and found by; read once, for the document is slow to ask.
-    const rows = Array.from(body.rows, function (row, at) {
+    const rows = Array.from(table.querySelectorAll("tbody > tr"), function (row, at) {
         const cells = row.cells;
 
         return {
@@ -110,7 +109,39 @@
             shown: true,
         };
     });
+    const groupSize = 200;
     const inOrder = new Intl.Collator("en", {numeric: true});
+
+    // Puts the rows into the table in their order, in groups: those that are shown, and behind them the others.
+    function layOut() {
+        const all = document.createDocumentFragment();
+        const others = document.createElement("tbody");
+        let left = 0;
+        let group = null;
+
+        rows.forEach(function (r) {
+            left += r.shown;
+        });
+        rows.forEach(function (r) {
+            if (!r.shown) {
+                others.append(r.row);
+                return;
+            }
+            if (!group || group.childElementCount === groupSize) {
+                group = document.createElement("tbody");
+                group.className = left >= groupSize ? "full" : "";
+                all.append(group);
+            }
+            group.append(r.row);
+            left -= 1;
+        });
+        others.hidden = true;
+        all.append(others);
+        while (table.tBodies.length) {
+            table.tBodies[0].remove();
+        }
+        table.append(all);
+    }
 
     function keyOf(cell, byNumber) {
         return byNumber ? Number(cell.dataset.v === undefined ? cell.textContent : cell.dataset.v) : cell.textContent;
@@ -151,16 +182,12 @@
         const first = head.dataset.by === "number" ? "descending" : "ascending";
         const now = was === "none" ? first : was === "ascending" ? "descending" : "ascending";
         const sign = now === "ascending" ? 1 : -1;
-        const all = document.createDocumentFragment();
 
         readKeys(column);
         rows.sort(function (a, b) {
             return sign * (a.keys[column] - b.keys[column]) || a.at - b.at;
         });
-        rows.forEach(function (r) {
-            all.append(r.row);
-        });
-        body.append(all);
+        layOut();
         heads.forEach(function (h) {
             h.setAttribute("aria-sort", h === head ? now : "none");
         });
@@ -189,6 +216,7 @@
         const words = search.value.toLowerCase().split(/\s+/);
         const statuses = new Set();
         let n = 0;
+        let hasChanged = false;
 
         boxes.forEach(function (box) {
             if (box.checked) {
@@ -201,11 +229,12 @@
             });
 
             n += fits;
-            if (fits !== r.shown) {
-                r.row.hidden = !fits;
-                r.shown = fits;
-            }
+            hasChanged = hasChanged || fits !== r.shown;
+            r.shown = fits;
         });
+        if (hasChanged) {
+            layOut();
+        }
         shown.textContent = n.toLocaleString("en") + " of " + rows.length.toLocaleString("en") + " shown";
     }
 
