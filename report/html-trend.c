@@ -82,7 +82,7 @@ static struct round sum(const struct run_vec *newest, size_t in_round)
     return round;
 }
 
-static int gather(const struct vd_farm *farm, struct round_vec *rounds)
+static int gather(const struct vd_farm *farm, struct round_vec *rounds, uint64_t *runs_n)
 {
     struct run_vec newest = {0};
     size_t in_round = 0;
@@ -93,6 +93,7 @@ static int gather(const struct vd_farm *farm, struct round_vec *rounds)
 
         if (strcmp(run->state, "complete") != 0)
             continue;
+        ++*runs_n;
         if (is_in_round(&newest, in_round, run)) {
             rc = round_vec_push(rounds, sum(&newest, in_round));
             in_round = 0;
@@ -195,7 +196,7 @@ static void say_table(FILE *f, const struct round *rounds, size_t n)
                                                "Leaking", "Leaked bytes", "Audit time"};
     char stamp[VD_HTML_TIME_MAX];
 
-    fputs("<details><summary>The same as a table</summary>\n<div class=\"wide\"><table class=\"plain\">"
+    fputs("<details><summary>Run by run</summary>\n<div class=\"wide\"><table class=\"plain\">"
           "<thead><tr><th scope=\"col\">Run (UTC)</th>",
           f);
     for (size_t k = 0; k < NUMBERS; k++)
@@ -213,28 +214,42 @@ static void say_table(FILE *f, const struct round *rounds, size_t n)
     fputs("</tbody></table></div></details>\n", f);
 }
 
+static void say_rounds(FILE *f, const struct round_vec *rounds, size_t shown, uint64_t runs_n)
+{
+    fputs("<p class=\"quiet\">", f);
+    vd_html_count(f, runs_n, "run that came to its end", "runs that came to their end");
+    if (runs_n != rounds->n) {
+        fputs(", in ", f);
+        vd_html_count(f, rounds->n, "round", "rounds");
+    }
+    if (shown < rounds->n)
+        fprintf(f, ", of which the last %zu are shown", shown);
+    fprintf(f, "; over all images in the databases.%s</p>\n",
+            shown < 2 ? " There is nothing yet to compare them with." : "");
+}
+
 void vd_html_trends(FILE *f, const struct vd_html *page)
 {
     struct round_vec rounds = {0};
+    uint64_t runs_n = 0;
     const struct round *shown;
     size_t n;
 
     fputs("<section id=\"trends\">\n<h2>Over the runs</h2>\n", f);
-    if (gather(page->farm, &rounds) < 0 || !rounds.n) {
+    if (gather(page->farm, &rounds, &runs_n) < 0 || !rounds.n) {
         fputs("<p>No run came to its end.</p>\n</section>\n", f);
         round_vec_done(&rounds);
         return;
     }
     n = rounds.n < ROUNDS_SHOWN ? rounds.n : ROUNDS_SHOWN;
     shown = rounds.v + rounds.n - n;
-    fputs("<p class=\"quiet\">", f);
-    if (n < rounds.n)
-        fprintf(f, "The last %zu of ", n);
-    vd_html_count(f, rounds.n, "run that came to its end", "runs that came to their end");
-    fputs(", over all images in the databases.</p>\n<div class=\"charts\">\n", f);
-    for (size_t i = 0; i < VD_ARRAY_SIZE(charts); i++)
-        say_chart(f, shown, n, i);
-    fputs("</div>\n", f);
+    say_rounds(f, &rounds, n, runs_n);
+    if (n > 1) {
+        fputs("<div class=\"charts\">\n", f);
+        for (size_t i = 0; i < VD_ARRAY_SIZE(charts); i++)
+            say_chart(f, shown, n, i);
+        fputs("</div>\n", f);
+    }
     say_table(f, shown, n);
     fputs("</section>\n", f);
     round_vec_done(&rounds);

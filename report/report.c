@@ -154,13 +154,14 @@ struct vd_report_sums vd_report_sum(const struct vd_farm *farm)
 
     for (size_t i = 0; i < farm->images.n; i++) {
         const struct vd_farm_image *image = &farm->images.v[i];
+        int64_t leaked = image->newest.numbers[VD_FARM_LEAKED_BYTES];
 
         sums.by_status[vd_report_status(image)]++;
         sums.raw += vd_report_is_raw(image);
         sums.fresh += image->is_new;
         sums.changed += image->is_changed;
-        if (image->newest.numbers[VD_FARM_LEAKED_BYTES] > 0)
-            sums.leaked_bytes += image->newest.numbers[VD_FARM_LEAKED_BYTES];
+        if (leaked > 0 && __builtin_add_overflow(sums.leaked_bytes, leaked, &sums.leaked_bytes))
+            sums.leaked_bytes = INT64_MAX; /* a database can say anything */
     }
     return sums;
 }

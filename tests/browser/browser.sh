@@ -34,9 +34,11 @@ page()
 mkdir empty
 vd audit --db=0.db empty
 page 0
+mkdir farm
+sample farm/plain.qed
+vd audit --db=10.db farm
+# more in the second run, so that something is new
 strange_farm farm
-# twice, so that something is new
-vd audit --db=10.db --include=plain.qed farm
 sleep 0.1
 vd audit --db=10.db farm
 page 10
