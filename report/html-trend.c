@@ -174,7 +174,7 @@ static void say_chart(FILE *f, const struct round *rounds, size_t n, size_t char
 
     fprintf(f, "<figure class=\"chart %s\"><figcaption>%s <b>", charts[chart].class, charts[chart].label);
     say_value(f, number, rounds[n - 1].numbers[number]);
-    fputs("</b> <span class=\"quiet\">highest ", f);
+    fputs("</b> <span class=\"quiet\">peak ", f);
     say_value(f, number, most);
     fprintf(f,
             "</span></figcaption><svg role=\"img\" aria-labelledby=\"c%zu\" width=\"%d\" height=\"%d\" "

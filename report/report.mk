@@ -48,7 +48,7 @@ page_files = $(srcdir)/report/page.css $(srcdir)/report/page.js
 nodist_vdcheck_SOURCES = report/page.inc
 BUILT_SOURCES += report/page.inc
 CLEANFILES += report/page.inc
-EXTRA_DIST += report/page.css report/page.js report/embed.sh
+EXTRA_DIST += report/page.css report/page.js report/embed.sh report/screenshot.png
 report/page.inc: $(page_files) $(srcdir)/report/embed.sh
 	$(AM_V_GEN)mkdir -p report && sh $(srcdir)/report/embed.sh $(page_files) > $@.tmp && mv $@.tmp $@
 # BUILT_SOURCES serve `make` and `make check` only; these, every goal.

@@ -4,7 +4,7 @@
 # shellcheck source=../command/functions.sh
 . "${srcdir:-$(dirname "$0")/../..}/tests/command/functions.sh"
 
-# first_of COMMAND...: the first that is installed
+# first_of COMMAND...: the first that is installed; 1: none
 first_of()
 {
     local command
@@ -12,12 +12,13 @@ first_of()
     for command in "$@"; do
         has_command "$command" && echo "$command" && return
     done
+    return 1
 }
 
-chromium=${CHROMIUM:-$(first_of chromium chromium-browser google-chrome)}
-chromedriver=${CHROMEDRIVER:-$(first_of chromedriver chromium.chromedriver)}
-[ -n "$chromium" ] && has_command "$chromium" || skip "no chromium (Debian: apt-get install chromium)"
-[ -n "$chromedriver" ] && has_command "$chromedriver" || skip "no chromedriver (Debian: apt-get install chromium-driver)"
+chromium=${CHROMIUM:-$(first_of chromium chromium-browser google-chrome || echo chromium)}
+chromedriver=${CHROMEDRIVER:-$(first_of chromedriver chromium.chromedriver || echo chromedriver)}
+has_command "$chromium" || skip "no chromium (Debian: apt-get install chromium)"
+has_command "$chromedriver" || skip "no chromedriver (Debian: apt-get install chromium-driver)"
 for tool in python3 sqlite3; do
     has_command $tool || skip "no $tool"
 done

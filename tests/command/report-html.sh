@@ -119,14 +119,16 @@ matches out '<title>vdcheck: .*, 20[0-9-]{8} [0-9:]{5} UTC</title>'
 [ "$(grep -c '<tr><td class="word ' ten.html)" = 10 ] || fail "not a row for each image"
 # by the catalogue's own words, and the command of the human report
 "$VDCHECK" explain qed.l2-entry-shared | sed -n 's/^  \(Two .*\)/\1/p' >words
-[ -s words ] && grep -qF "$(cat words)" ten.html || fail "the explanation is not that of explain"
+[ -s words ] || fail "explain says something else"
+grep -qF "$(cat words)" ten.html || fail "the explanation is not that of explain"
 vd report db
 next=$(sed -n 's/^Next: //p' "$told/out" | sed "s/&/\\&amp;/g; s/</\\&lt;/g; s/>/\\&gt;/g; s/\"/\\&quot;/g; s/'/\\&#39;/g")
 grep -qF "<code>$next</code>" ten.html || fail "the next command is not that of the human report: $next"
 grep -qF 'vdcheck --repair=all --dry-run ' ten.html || fail "no command for what only level all repairs"
 # the letters of `vdcheck map`
 letters=$("$VDCHECK" map farm/x\</script\>.qed | sed -n 's/^  \(H1[^ ]*\)$/\1/p')
-[ "$letters" = 'H1111#2222.#' ] && grep -qF ">$letters</text>" ten.html || fail "the strip of a damaged image"
+[ "$letters" = 'H1111#2222.#' ] || fail "the map draws $letters"
+grep -qF ">$letters</text>" ten.html || fail "the strip is not that of the map"
 grep -qF 'header 1, L1 table 4, data 2, L2 table 4, leaked 1; findings in part 7, 11.' ten.html || fail "the strip in words"
 grep -qF '<b>Guest data at risk:</b> 0x10000 to 0x1ffff <span class="quiet">64 KiB</span>.' ten.html || fail "guest ranges"
 # names are text, and what would turn around or is no text stands as its bytes
