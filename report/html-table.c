@@ -125,16 +125,16 @@ void vd_html_table(FILE *f, const struct vd_html *page)
         return;
     }
     say_controls(f, farm);
-    fputs("<table id=\"rows\"><caption>", f);
+    fputs("<table id=\"rows\" role=\"table\"><caption>", f);
     vd_html_count(f, farm->images.n, "image", "images");
-    fputs(", each as its newest result has it</caption>\n<thead><tr>", f);
+    fputs(", each as its newest result has it</caption>\n<thead role=\"rowgroup\"><tr role=\"row\">", f);
     for (size_t c = 0; c < VD_ARRAY_SIZE(columns); c++)
-        fprintf(f, "<th scope=\"col\" class=\"%s\" data-by=\"%s\">%s</th>", columns[c].class, columns[c].kind,
-                columns[c].head);
+        fprintf(f, "<th scope=\"col\" role=\"columnheader\" class=\"%s\" data-by=\"%s\">%s</th>",
+                columns[c].class, columns[c].kind, columns[c].head);
     fputs("</tr></thead>\n", f);
     for (size_t i = 0; i < farm->images.n; i++) {
         if (i % GROUP == 0)
-            fprintf(f, "%s<tbody%s>\n", i ? "</tbody>" : "",
+            fprintf(f, "%s<tbody role=\"rowgroup\"%s>\n", i ? "</tbody>" : "",
                     farm->images.n - i >= GROUP ? " class=\"full\"" : "");
         say_row(f, page, i);
     }

@@ -119,6 +119,7 @@
         let left = 0;
         let group = null;
 
+        others.setAttribute("role", "rowgroup");
         rows.forEach(function (r) {
             left += r.shown;
         });
@@ -130,6 +131,7 @@
             if (!group || group.childElementCount === groupSize) {
                 group = document.createElement("tbody");
                 group.className = left >= groupSize ? "full" : "";
+                group.setAttribute("role", "rowgroup");
                 all.append(group);
             }
             group.append(r.row);
@@ -141,6 +143,19 @@
             table.tBodies[0].remove();
         }
         table.append(all);
+    }
+
+    // Some browsers take a table whose rows are laid out as grids for none, unless it is said; a few rows at a time.
+    function sayRoles(left) {
+        left.splice(0, 500).forEach(function (r) {
+            r.row.setAttribute("role", "row");
+            each(r.row.cells, function (cell) {
+                cell.setAttribute("role", "cell");
+            });
+        });
+        if (left.length) {
+            setTimeout(sayRoles, 10, left);
+        }
     }
 
     function keyOf(cell, byNumber) {
@@ -250,6 +265,7 @@
         filter();
     });
     controls.hidden = false;
+    sayRoles(rows.slice());
     // A browser that comes back to the page may have kept what was typed.
     filter();
 })();
