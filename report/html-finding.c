@@ -9,7 +9,7 @@
 #include "report/explain.h"
 #include "report/html.h"
 
-enum { PLACES_SHOWN = 12, RANGES_SHOWN = 12, NUMBER_MAX = 100 };
+enum { PLACES_SHOWN = 12, RANGES_SHOWN = 12 };
 
 /* A number of a place; -1 where it has none. */
 static int64_t number_of(const json_t *place, const char *key)
@@ -137,11 +137,13 @@ static void say_place(FILE *f, const json_t *place, const bool *has)
 static void say_places(FILE *f, const struct vd_farm_finding *finding)
 {
     json_t *places = json_loads(finding->places, 0, NULL);
-    size_t all = json_array_size(places), n = all < PLACES_SHOWN ? all : PLACES_SHOWN, some = 0;
-    bool has[COLUMNS];
+    size_t all = json_array_size(places), n = all < PLACES_SHOWN ? all : PLACES_SHOWN;
+    bool has[COLUMNS], some = false;
 
-    for (size_t c = 0; c < COLUMNS; c++)
-        some += has[c] = has_column(places, n, c);
+    for (size_t c = 0; c < COLUMNS; c++) {
+        has[c] = has_column(places, n, c);
+        some |= has[c];
+    }
     /* What concerns the whole file has no place to tell. */
     if (some) {
         fputs("<div class=\"wide\"><table class=\"places\"><thead><tr>", f);

@@ -64,3 +64,13 @@ const char *vd_html_span(char buf[VD_HTML_TIME_MAX], int64_t seconds)
              steps[i].name);
     return buf;
 }
+
+void vd_html_seconds(FILE *f, double seconds)
+{
+    char span[VD_HTML_TIME_MAX];
+
+    if (seconds < 120)
+        fprintf(f, "%.1f s", seconds);
+    else
+        fputs(vd_html_span(span, seconds < 1e15 ? (int64_t)seconds : INT64_C(1000000000000000)), f);
+}

@@ -8,7 +8,7 @@
 
 #include "report/html.h"
 
-enum { HOSTS_SHOWN = 3, NEWS_SHOWN = 100, NOTES_SHOWN = 100 };
+enum { HOSTS_SHOWN = 3, NEWS_SHOWN = 30, NOTES_SHOWN = 100 };
 
 /* ---- the heading */
 
@@ -38,7 +38,7 @@ void vd_html_hosts(FILE *f, const struct vd_html *page)
 static void say_last_run(FILE *f, const struct vd_html *page)
 {
     const struct vd_farm_run *run = vd_farm_last_run(page->farm);
-    char stamp[VD_HTML_TIME_MAX], span[VD_HTML_TIME_MAX];
+    char stamp[VD_HTML_TIME_MAX];
 
     fputs("<p class=\"sub\">", f);
     if (!run) {
@@ -47,10 +47,8 @@ static void say_last_run(FILE *f, const struct vd_html *page)
     }
     fprintf(f, "Last run %s UTC on ", vd_html_time(stamp, run->started_at));
     vd_html_text(f, run->host);
-    if (run->seconds >= 120)
-        fprintf(f, ", took %s", vd_html_span(span, (int64_t)run->seconds));
-    else
-        fprintf(f, ", took %.1f s", run->seconds);
+    fputs(", took ", f);
+    vd_html_seconds(f, run->seconds);
     fputs(": ", f);
     vd_html_number(f, run->checked > 0 ? (uint64_t)run->checked : 0);
     fputs(" checked, ", f);

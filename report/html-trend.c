@@ -120,14 +120,12 @@ static const struct {
 
 static void say_value(FILE *f, enum number number, double value)
 {
-    char size[VD_TEXT_SIZE_MAX], span[VD_HTML_TIME_MAX];
+    char size[VD_TEXT_SIZE_MAX];
 
     if (number == LEAKED)
         fputs(value > 0 ? vd_text_size(size, (uint64_t)value) : "0", f);
-    else if (number == SECONDS && value >= 120)
-        fputs(vd_html_span(span, (int64_t)value), f);
     else if (number == SECONDS)
-        fprintf(f, "%.1f s", value);
+        vd_html_seconds(f, value);
     else
         vd_html_number(f, (uint64_t)value);
 }

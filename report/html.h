@@ -35,6 +35,9 @@ const char *vd_html_time(char buf[VD_HTML_TIME_MAX], int64_t seconds);
 /* "5 min", "3 h", "12 d". */
 const char *vd_html_span(char buf[VD_HTML_TIME_MAX], int64_t seconds);
 
+/* How long something took: "1.5 s", "12 min". */
+void vd_html_seconds(FILE *f, double seconds);
+
 /* The hosts of the images, the first few by name. */
 void vd_html_hosts(FILE *f, const struct vd_html *page);
 

@@ -277,8 +277,14 @@ class Page:
 
     def prints(self):
         self.load()
+        self.b.run("document.querySelectorAll('details').forEach(d => { d.open = false; });"
+                   "addEventListener('beforeprint', () => { window.closedOnPaper ="
+                   " document.querySelectorAll('details.part:not([open])').length; });")
         pdf = self.b.print_pdf(os.path.join(self.shots, self.name + ".pdf"))
         self.expect(pdf.startswith(b"%PDF") and len(pdf) > 10000, "it does not print")
+        self.expect(self.b.run("return window.closedOnPaper === 0;"), "parts are closed on paper")
+        self.expect(not self.b.run("return document.querySelector('details.part').open;"),
+                    "what was opened for paper stays open")
 
 
 HOSTILE = [
