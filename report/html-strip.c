@@ -183,9 +183,9 @@ void vd_html_strip(FILE *f, const struct vd_farm_result *r, size_t number)
     draw_letters(f, &strip);
     draw_marks(f, &strip);
     fputs("</svg>", f);
-    say_legend(f, &strip);
     if (r->numbers[VD_FARM_ERRORS] > 0)
         fputs("<p class=\"quiet\">Something could not be read: what looks leaked or unused may be used.</p>",
               f);
+    say_legend(f, &strip);
     fputs("</figure>\n", f);
 }
