@@ -7,7 +7,7 @@
 
 #include "report/html.h"
 
-enum { GROUP = 200 }; /* rows; as in page.js and page.css */
+enum { GROUP = 50 }; /* rows; as in page.js and page.css */
 
 /* What a column is sorted by, in page.js: words, or numbers, the highest first. */
 static const struct {

@@ -109,7 +109,7 @@
             shown: true,
         };
     });
-    const groupSize = 200;
+    const groupSize = 50;
     const inOrder = new Intl.Collator("en", {numeric: true});
 
     // Puts the rows into the table in their order, in groups: those that are shown, and behind them the others.

@@ -8,12 +8,13 @@ have; screenshots go to SHOTS. Prints what is wrong, and how long it took; the e
 import os
 import sys
 import time
+from statistics import median
 
 from driver import Browser
 
-# What a person waits for without noticing much; a machine under load gets some more.
-SORT_MS = 300
-LIMIT_MS = 4 * SORT_MS
+# What a person waits for without noticing much. The median is judged: other work on the machine makes some clicks slow.
+WANTED_MS = 300
+LIMIT_MS = 3 * WANTED_MS
 
 # In the page: milliseconds until a click on an element has been drawn.
 CLICK = """
@@ -136,12 +137,13 @@ class Page:
         self.b.size(1280, 900)
 
     def sorts(self):
-        """By each column, up and down; returns the longest time."""
-        longest = 0
+        """By each column, up and down; returns how long each took."""
+        times = []
+        self.b.run("document.getElementById('images').scrollIntoView();") # rows in sight are what costs
         for i, head in enumerate(COLUMNS):
             selector = "#rows th:nth-child(%d) button" % (i + 1)
             for _ in range(2):
-                longest = max(longest, self.b.run_async(CLICK, selector))
+                times.append(self.b.run_async(CLICK, selector))
                 sort = self.b.run("return document.querySelector(arguments[0]).parentNode.getAttribute('aria-sort');",
                                   selector)
                 keys = [row[i] for row in self.b.run(ROWS)]
@@ -153,7 +155,7 @@ class Page:
                 self.expect(is_ordered, "not sorted by %s, %s" % (head, sort))
             others = self.b.run("return document.querySelectorAll('[aria-sort=none]').length;")
             self.expect(others == len(COLUMNS) - 1, "more than one column says that it sorts")
-        return longest
+        return times
 
     def count(self):
         """Rows that are shown, which the live region must say too."""
@@ -174,11 +176,13 @@ class Page:
         self.expect(self.search(" ") == all_n, "an empty search hides rows")
         clean = self.b.run("return Array.from(document.querySelectorAll('#rows td:first-child'))"
                            ".filter(c => c.dataset.v === '0').length;")
-        took = self.b.run_async(CLICK, "input[value=clean]")
-        self.expect(self.count() == all_n - clean, "the clean ones do not go")
-        took = max(took, self.b.run_async(CLICK, "input[value=clean]"))
-        self.expect(self.count() == all_n, "the clean ones do not come back")
-        return took
+        times = []
+        for _ in range(3):
+            times.append(self.b.run_async(CLICK, "input[value=clean]"))
+            self.expect(self.count() == all_n - clean, "the clean ones do not go")
+            times.append(self.b.run_async(CLICK, "input[value=clean]"))
+            self.expect(self.count() == all_n, "the clean ones do not come back")
+        return times
 
     def opens_details(self):
         self.b.run("document.querySelectorAll('details').forEach(d => { d.open = false; });")
@@ -335,20 +339,23 @@ def try_ten_thousand(page):
     page.is_quiet()
     page.load()
     page.shoot_both()
-    print("10,000 images: loaded in %.1f s; the slowest sort %.0f ms, filter %.0f ms (wanted: %d)" %
-          (loaded, sorting, filtering, SORT_MS))
-    page.expect(max(sorting, filtering) < LIMIT_MS, "sorting or filtering takes longer than %d ms" % LIMIT_MS)
+    print("10,000 images: loaded in %.1f s" % loaded)
+    for what, times in (("sort", sorting), ("filter", filtering)):
+        print("a %s takes %.0f ms, the slowest of %d took %.0f ms (wanted: %d)" %
+              (what, median(times), len(times), max(times), WANTED_MS))
+        page.expect(median(times) < LIMIT_MS, "a %s takes longer than %d ms" % (what, LIMIT_MS))
 
 
 def main():
     chromium, chromedriver, pages, shots = sys.argv[1:]
     failures = Failures()
-    browser = Browser(chromium, chromedriver)
-    try:
-        for name, attempt in (("0", try_empty), ("10", try_ten), ("10000", try_ten_thousand)):
+    for name, attempt in (("0", try_empty), ("10", try_ten), ("10000", try_ten_thousand)):
+        # A browser each: what looked at one page for screen readers would slow down the next.
+        browser = Browser(chromium, chromedriver)
+        try:
             attempt(Page(browser, failures, pages, shots, name))
-    finally:
-        browser.close()
+        finally:
+            browser.close()
     print("%d checks failed; screenshots are in %s" % (failures.n, shots) if failures.n
           else "all well; screenshots are in %s" % shots)
     return 1 if failures.n else 0
