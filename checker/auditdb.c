@@ -63,9 +63,9 @@ static const char *const texts[] = {
         " dev, ino, mtime_ns, ctime_ns, size, metadata_xxh, format, virtual_size, file_size, cluster_size,"
         " corruptions, leaks, states, warnings, errors, leaked_bytes,"
         " clusters_total, clusters_allocated, clusters_fragmented, clusters_compressed, clusters_zero,"
-        " image_end_offset, reads, bytes_read, seconds)"
+        " image_end_offset, reads, bytes_read, seconds, strip)"
         " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,"
-        " ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32)",
+        " ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33)",
     [NEW_FINDING] = "INSERT INTO finding VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     [SET_RESULT] = "UPDATE image SET result_id = ?1, last_run = ?2, is_gone = 0,"
                    " known_as = ifnull(nullif((SELECT format FROM result WHERE id = ?1), 'raw'), known_as) "
@@ -197,10 +197,14 @@ static int make_schema(struct vd_auditdb *db, struct vd_err *err)
     return run_sql(db, schema, err) < 0 ? -1 : run_sql(db, marks, err);
 }
 
-/* From an older schema to the next one; steps[i] leads from i + 1 to i + 2, and says so in user_version. */
+/* From an older schema to the next one; steps[i] leads from i + 1 to i + 2, and says so as make_schema()
+ * does. The columns stand in the order of the newest schema then. */
 static int migrate(struct vd_auditdb *db, int64_t version, struct vd_err *err)
 {
-    static const char *const steps[VD_AUDITDB_SCHEMA] = {NULL};
+    static const char *const steps[VD_AUDITDB_SCHEMA - 1] = {
+        "ALTER TABLE result ADD COLUMN strip TEXT; PRAGMA user_version=2;"
+        " UPDATE meta SET value = '2' WHERE key = 'schema'",
+    };
 
     for (; version < VD_AUDITDB_SCHEMA; version++)
         if (run_sql(db, steps[version - 1], err) < 0)
@@ -572,6 +576,7 @@ static int put_result(struct vd_auditdb *db, int64_t image_id, const struct vd_c
     bind_number(stmt, 30, json_object_get(object, "io"), "reads");
     bind_number(stmt, 31, json_object_get(object, "io"), "bytes_read");
     sqlite3_bind_double(stmt, 32, json_number_value(json_object_get(object, "seconds")));
+    bind_text(stmt, 33, json_string_value(json_object_get(object, "strip")));
     return done(db, stmt, err);
 }
 

@@ -17,7 +17,7 @@
 struct vd_auditdb;
 
 enum {
-    VD_AUDITDB_SCHEMA = 1,        /* in user_version */
+    VD_AUDITDB_SCHEMA = 2,        /* in user_version */
     VD_AUDITDB_MARK = 0x76646175, /* in application_id: "vdau", by which we and file(1) know it */
 };
 
@@ -75,8 +75,8 @@ const struct vd_kept *vd_auditdb_find(const struct vd_auditdb *db, const char *p
 int vd_auditdb_unchanged(struct vd_auditdb *db, const struct vd_kept *kept, struct vd_err *err);
 
 /* The new result of an image: the JSON object that --output=json has for it, with "backing" where it has one
- * (struct vd_kept's three strings as "name", "state", "path", with "dev" and "ino"). It is read as what a
- * stranger says. */
+ * (struct vd_kept's three strings as "name", "state", "path", with "dev" and "ino"), and "strip" where there
+ * is a map. It is read as what a stranger says. */
 int vd_auditdb_put(struct vd_auditdb *db, const struct vd_candidate *image, json_t *object, bool is_complete,
                    struct vd_err *err);
 

@@ -15,6 +15,7 @@
     "finding"                                                                                                \
     " WHERE result_id = result.id ORDER BY finding, severity, level)), '')"
 
+/* Of a file that no audit has written since, a column may be missing: NULL stands for it. */
 static const char images_sql[] =
     "SELECT image.host, image.path, f.name, l.name, is_gone, r.name, checked_at, status, " SIGNATURE_SQL
     ", reason,"
@@ -22,7 +23,7 @@ static const char images_sql[] =
     " virtual_size, file_size, cluster_size, corruptions, leaks, states, warnings, errors, "
     "result.leaked_bytes,"
     " clusters_total, clusters_allocated, clusters_fragmented, clusters_compressed, clusters_zero,"
-    " image_end_offset, reads, bytes_read"
+    " image_end_offset, reads, bytes_read, %s"
     " FROM image JOIN run f ON f.id = first_run JOIN run l ON l.id = last_run"
     " JOIN result ON result.id = result_id"
     " JOIN (SELECT id, name FROM run) r ON r.id = run_id LEFT JOIN chain ON chain.image_id = image.id";
@@ -45,7 +46,8 @@ enum {
     CHAIN_PATH,
     RESULT_ID,
     IMAGE_ID,
-    NUMBERS
+    NUMBERS,
+    STRIP = NUMBERS + VD_FARM_NUMBERS
 };
 
 static const char before_sql[] =
@@ -66,6 +68,7 @@ struct reader {
     const char *path;
     struct vd_farm *farm;
     sqlite3_stmt *before, *findings;
+    int64_t version; /* of the schema */
 };
 
 static int fail_db(const struct reader *r, struct vd_err *err)
@@ -110,6 +113,7 @@ static void free_result(struct vd_farm_result *result)
     free(result->signature);
     free(result->reason);
     free(result->format);
+    free(result->strip);
     *result = (struct vd_farm_result){0};
 }
 
@@ -198,6 +202,7 @@ static int read_image(struct reader *r, sqlite3_stmt *stmt, struct vd_err *err)
                    .signature = word_at(stmt, SIGNATURE),
                    .reason = text_at(stmt, REASON),
                    .format = text_at(stmt, FORMAT),
+                   .strip = text_at(stmt, STRIP),
                    .seconds = sqlite3_column_double(stmt, SECONDS)},
         .backing_name = text_at(stmt, CHAIN_NAME),
         .backing_state = text_at(stmt, CHAIN_STATE),
@@ -267,20 +272,22 @@ static int each_row(struct reader *r, const char *sql,
 
 static int refuse_other_files(struct reader *r, struct vd_err *err)
 {
-    int64_t version, mark;
+    int64_t mark;
 
-    if (vd_db_number(r->db, r->path, "PRAGMA user_version", &version, err) < 0 ||
+    if (vd_db_number(r->db, r->path, "PRAGMA user_version", &r->version, err) < 0 ||
         vd_db_number(r->db, r->path, "PRAGMA application_id", &mark, err) < 0)
         return -1;
-    if (mark != VD_AUDITDB_MARK || version < 1)
+    if (mark != VD_AUDITDB_MARK || r->version < 1)
         return vd_fail(err, VD_ERR_FORMAT, 0, "%s: a database, but not one of audits", r->path);
-    if (version > VD_AUDITDB_SCHEMA)
+    if (r->version > VD_AUDITDB_SCHEMA)
         return vd_fail(err, VD_ERR_UNSUPPORTED, 0, "%s: made by a newer vdcheck", r->path);
     return 0;
 }
 
 static int read_all(struct reader *r, struct vd_err *err)
 {
+    char images[sizeof(images_sql) + 8];
+
     /* One state of the file, whatever an audit writes meanwhile. */
     if (sqlite3_exec(r->db, "BEGIN", NULL, NULL, NULL) != SQLITE_OK)
         return fail_db(r, err);
@@ -289,7 +296,8 @@ static int read_all(struct reader *r, struct vd_err *err)
     if (sqlite3_prepare_v2(r->db, before_sql, -1, &r->before, NULL) != SQLITE_OK ||
         sqlite3_prepare_v2(r->db, findings_sql, -1, &r->findings, NULL) != SQLITE_OK)
         return fail_db(r, err);
-    return each_row(r, runs_sql, read_run, err) < 0 ? -1 : each_row(r, images_sql, read_image, err);
+    snprintf(images, sizeof(images), images_sql, r->version < 2 ? "NULL" : "strip");
+    return each_row(r, runs_sql, read_run, err) < 0 ? -1 : each_row(r, images, read_image, err);
 }
 
 /* What a reader that fails half-way has added goes again. */

@@ -52,6 +52,7 @@ struct vd_farm_result {
     char *status;
     char *signature;       /* equal for results that say the same */
     char *reason, *format; /* or NULL */
+    char *strip;           /* audit-schema.sql has the letters; or NULL */
     int64_t numbers[VD_FARM_NUMBERS];
     double seconds;
     struct vd_farm_finding_vec findings;

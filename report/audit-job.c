@@ -8,6 +8,7 @@
 #include "formats/node/file.h"
 #include "repair/undofile.h"
 #include "report/render.h"
+#include "report/strip.h"
 
 static double now(void)
 {
@@ -137,6 +138,14 @@ static void run(const struct vd_cli *cli, const struct vd_candidate *image, stru
         vd_fail(err, VD_ERR_IO, 0, "%s: another file has taken this name while the audit ran", image->path);
 }
 
+static void set_strip(json_t *object, const struct vd_check_result *result)
+{
+    char letters[VD_STRIP_MAX + 1];
+
+    vd_strip_of(result, VD_STRIP_KEPT, letters);
+    json_object_set_new(object, "strip", json_string(letters));
+}
+
 static json_t *object_of(const struct vd_answer *answer, const struct vd_image_report *r)
 {
     const struct vd_ledger *ledger = r->out ? r->out->work.before.ledger : NULL;
@@ -149,6 +158,8 @@ static json_t *object_of(const struct vd_answer *answer, const struct vd_image_r
                                 vd_json_number(ledger->groups.v[i]->bytes));
     if (answer->files.n && !r->err->kind)
         set_backing(object, answer->files.v[0].bs);
+    if (r->out && r->out->work.before.map)
+        set_strip(object, &r->out->work.before);
     /* What lies in another file may change without a trace in this one. */
     if (answer->files.n && answer->files.v[0].bs->data_file)
         json_object_set_new(object, "is_volatile", json_true());

@@ -28,6 +28,7 @@ enum vd_output {
     VD_OUTPUT_SARIF,
     VD_OUTPUT_NAGIOS,
     VD_OUTPUT_CSV,
+    VD_OUTPUT_HTML,
 };
 
 /* What is said to `audit` and `report` alone. */

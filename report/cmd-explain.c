@@ -8,6 +8,7 @@
 #include "formats/finding.h"
 #include "formats/registry.h"
 #include "report/cli.h"
+#include "report/explain.h"
 
 /* Prints text in lines of at most `width` columns, each after `indent` spaces. */
 static void print_wrapped(const char *text, int indent, int width)
@@ -28,16 +29,33 @@ static void print_wrapped(const char *text, int indent, int width)
     putchar('\n');
 }
 
+static void print_part(void *opaque, enum vd_explain_part part, const char *label, const char *text)
+{
+    (void)opaque;
+    switch (part) {
+    case VD_EXPLAIN_MESSAGE:
+        print_wrapped(text, 4, 80);
+        putchar('\n');
+        break;
+    case VD_EXPLAIN_SEVERITY:
+    case VD_EXPLAIN_LEVEL:
+        printf("  %s: %s\n", label, text);
+        break;
+    case VD_EXPLAIN_MEANING:
+        putchar('\n');
+        print_wrapped(text, 2, 80);
+        break;
+    case VD_EXPLAIN_REPAIR:
+        printf("\n  %s:\n", label);
+        print_wrapped(text, 4, 80);
+        break;
+    }
+}
+
 static void explain(const struct vd_finding_kind *row)
 {
     printf("%s\n", row->id);
-    print_wrapped(row->message, 4, 80);
-    printf("\n  Severity: %s\n  Repaired at level: %s (where an image proves more or less, the report says "
-           "so)\n\n",
-           vd_severity_name(row->severity), vd_level_name(row->level));
-    print_wrapped(row->explanation, 2, 80);
-    printf("\n  Repair:\n");
-    print_wrapped(row->repair, 4, 80);
+    vd_explain(row, print_part, NULL);
 }
 
 int vd_cmd_explain(struct vd_cli *cli)

@@ -12,8 +12,9 @@
 #include "formats/base/text.h"
 #include "report/cli.h"
 #include "report/render.h"
+#include "report/strip.h"
 
-enum { STRIP = 64, STRIP_ROWS = 8, RUNS_SHOWN = 40 };
+enum { STRIP = 64, RUNS_SHOWN = 40 };
 
 struct map_run {
     uint64_t first, count;
@@ -25,7 +26,7 @@ VD_VEC(run_vec, struct map_run)
 
 struct map_run_vec {
     struct run_vec all;
-    bool counts; /* the format keeps counts: free space is no leak, and sharing no damage */
+    bool counts; /* see struct vd_strip */
 };
 
 static int keep_run(void *opaque, uint64_t first, uint64_t count, enum vd_kind kind, uint64_t refs)
@@ -33,46 +34,6 @@ static int keep_run(void *opaque, uint64_t first, uint64_t count, enum vd_kind k
     struct map_run_vec *runs = opaque;
 
     return run_vec_push(&runs->all, (struct map_run){first, count, kind, refs});
-}
-
-/* What nothing names is leaked, but for formats that keep counts: there it may be plainly free. */
-static const char *kind_text(const struct map_run_vec *runs, enum vd_kind kind)
-{
-    if (kind == VD_KIND_FREE && !runs->counts)
-        return "leaked";
-    return vd_kind_name(kind);
-}
-
-/* What weighs most in a cell decides its letter; damage beats everything. */
-static char letter_of(const uint64_t *bytes, bool shared)
-{
-    static const char letters[VD_KINDS_END] = {[VD_KIND_FREE] = '.',
-                                               [VD_KIND_HEADER] = 'H',
-                                               [VD_KIND_L1] = '1',
-                                               [VD_KIND_L2] = '2',
-                                               [VD_KIND_REFCOUNT_TABLE] = 'R',
-                                               [VD_KIND_REFCOUNT_BLOCK] = 'r',
-                                               [VD_KIND_SNAPSHOT_TABLE] = 'S',
-                                               [VD_KIND_SNAPSHOT_L1] = 's',
-                                               [VD_KIND_BITMAP_DIRECTORY] = 'B',
-                                               [VD_KIND_BITMAP_TABLE] = 'b',
-                                               [VD_KIND_BITMAP_DATA] = 'd',
-                                               [VD_KIND_ENCRYPTION_HEADER] = 'E',
-                                               [VD_KIND_COMPRESSED] = 'c',
-                                               [VD_KIND_DATA] = '#',
-                                               [VD_KIND_TAIL] = '-'};
-    enum vd_kind most = VD_KIND_FREE;
-
-    if (shared)
-        return '!';
-    for (enum vd_kind k = 0; k < VD_KINDS_END; k++)
-        if (bytes[k] > bytes[most])
-            most = k;
-    /* A table is small, and what people look for. */
-    for (enum vd_kind k = VD_KIND_HEADER; k < VD_KIND_COMPRESSED; k++)
-        if (bytes[k])
-            most = k;
-    return letters[most];
 }
 
 static bool has_tail(const struct map_run_vec *runs)
@@ -84,37 +45,21 @@ static void print_legend(const struct map_run_vec *runs)
 {
     printf("\n  H header   1 L1 table   2 L2 table   %s%s\n\n",
            runs->counts ? "R r refcounts   S s snapshots   B b d bitmaps   E encryption"
-                          "\n  # data   c compressed   . unused"
+                          "\n  # data   c compressed   _ unused"
                         : "# data   . leaked   ! claimed more than once",
            has_tail(runs) ? "   - unused tail" : "");
 }
 
-static void draw(const struct map_run_vec *runs, uint64_t clusters)
+static void draw(const struct map_run_vec *runs, const struct vd_check_result *result)
 {
-    uint64_t cells = clusters < STRIP * STRIP_ROWS ? clusters : STRIP * STRIP_ROWS;
-    size_t r = 0;
+    char letters[VD_STRIP_MAX + 1];
+    size_t len;
 
     print_legend(runs);
-    for (uint64_t cell = 0; cell < cells; cell++) {
-        uint64_t from = (uint64_t)((unsigned __int128)clusters * cell / cells),
-                 to = (uint64_t)((unsigned __int128)clusters * (cell + 1) / cells), bytes[VD_KINDS_END] = {0};
-        bool shared = false;
-
-        while (r < runs->all.n && runs->all.v[r].first + runs->all.v[r].count <= from)
-            r++;
-        for (size_t k = r; k < runs->all.n && runs->all.v[k].first < to; k++) {
-            uint64_t a = vd_max(from, runs->all.v[k].first),
-                     b = vd_min(to, runs->all.v[k].first + runs->all.v[k].count);
-
-            bytes[runs->all.v[k].kind] += b - a;
-            shared |= runs->all.v[k].refs > 1 && !runs->counts;
-        }
-        if (cell % STRIP == 0)
-            fputs("  ", stdout);
-        putchar(letter_of(bytes, shared));
-        if (cell % STRIP == STRIP - 1 || cell + 1 == cells)
-            putchar('\n');
-    }
+    vd_strip_of(result, VD_STRIP_MAX, letters);
+    len = strlen(letters);
+    for (size_t at = 0; at < len; at += STRIP)
+        printf("  %.*s\n", STRIP, letters + at);
 }
 
 static void print_sums(const struct map_run_vec *runs, uint64_t cluster_size)
@@ -127,7 +72,7 @@ static void print_sums(const struct map_run_vec *runs, uint64_t cluster_size)
     putchar('\n');
     for (enum vd_kind k = 0; k < VD_KINDS_END; k++) {
         if (sums[k])
-            printf("  %-18s %12" PRIu64 " clusters  %12s\n", kind_text(runs, k), sums[k],
+            printf("  %-18s %12" PRIu64 " clusters  %12s\n", vd_strip_kind_name(k, runs->counts), sums[k],
                    vd_text_size(size, sums[k] * cluster_size));
     }
 }
@@ -143,7 +88,7 @@ static void print_runs(const struct map_run_vec *runs, uint64_t cluster_size, bo
 
         printf("  0x%-16" PRIx64 " 0x%-16" PRIx64 " %12s  %-18s %s\n", run->first * cluster_size,
                (run->first + run->count) * cluster_size - 1, vd_text_size(size, run->count * cluster_size),
-               kind_text(runs, run->kind),
+               vd_strip_kind_name(run->kind, runs->counts),
                run->refs > 1 ? "more than one"
                : run->refs   ? "1"
                              : "0");
@@ -264,7 +209,7 @@ static json_t *runs_json(const struct map_run_vec *runs, uint64_t cluster_size)
 
         json_object_set_new(o, "offset", vd_json_number(run->first * cluster_size));
         json_object_set_new(o, "bytes", vd_json_number(run->count * cluster_size));
-        json_object_set_new(o, "kind", json_string(kind_text(runs, run->kind)));
+        json_object_set_new(o, "kind", json_string(vd_strip_kind_name(run->kind, runs->counts)));
         json_object_set_new(o, "refs", vd_json_number(run->refs));
         json_array_append_new(list, o);
     }
@@ -303,7 +248,7 @@ static void print_human(const struct vd_cli *cli, const struct vd_outcome *out,
     printf("%s: %s%s\n", vd_text_escape(path, sizeof(path), cli->words[0], strlen(cli->words[0])),
            out->bs->drv->format_name,
            result->map_is_incomplete ? "; INCOMPLETE: what looks leaked or unused may be used" : "");
-    draw(runs, vd_usemap_clusters(result->map));
+    draw(runs, result);
     print_sums(runs, result->cluster_size);
     printf("\n  %" PRIu64 " of %" PRIu64 " data clusters do not follow the one before them\n",
            result->clusters.fragmented, result->clusters.allocated);

@@ -16,6 +16,7 @@ static vd_report_fn *const reports[] = {
     [VD_OUTPUT_SARIF] = vd_report_sarif,
     [VD_OUTPUT_NAGIOS] = vd_report_nagios,
     [VD_OUTPUT_CSV] = vd_report_csv,
+    [VD_OUTPUT_HTML] = vd_report_html,
 };
 
 static bool is_among(const struct vd_word_vec *words, const char *text)

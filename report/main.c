@@ -201,13 +201,14 @@ static int take_output(struct vd_cli *cli, const char *arg)
         [VD_OUTPUT_QEMU_JSON] = "qemu-json", [VD_OUTPUT_PROMETHEUS] = "prometheus",
         [VD_OUTPUT_JUNIT] = "junit",         [VD_OUTPUT_SARIF] = "sarif",
         [VD_OUTPUT_NAGIOS] = "nagios",       [VD_OUTPUT_CSV] = "csv",
+        [VD_OUTPUT_HTML] = "html",
     };
     bool is_check = cli->command == VD_CMD_CHECK, is_report = cli->command == VD_CMD_REPORT;
     int chosen, n = is_report ? (int)VD_ARRAY_SIZE(names) : is_check ? 3 : 2;
 
     if (!take_word(arg, names, n, &chosen) || (is_report && chosen == VD_OUTPUT_QEMU_JSON))
         return vd_cli_usage(cli, "--output=%s: %s expected", arg,
-                            is_report  ? "human, json, prometheus, junit, sarif, nagios or csv"
+                            is_report  ? "human, json, html, prometheus, junit, sarif, nagios or csv"
                             : is_check ? "human, json or qemu-json"
                                        : "human or json");
     cli->output = (enum vd_output)chosen;

@@ -13,28 +13,9 @@
 
 enum { SHOWN = 50, FINDINGS_SHOWN = 4 };
 
-static bool needs_attention(const struct vd_farm_image *image)
-{
-    enum vd_status status = vd_report_status(image);
-
-    return status != VD_STATUS_CLEAN && status != VD_STATUS_REPAIRED && status != VD_STATUS_BUSY &&
-           !vd_report_is_raw(image);
-}
-
-/* Worth a line of its own above the others. */
-static bool is_news(const struct vd_farm_image *image)
-{
-    return image->is_changed || (image->is_new && needs_attention(image));
-}
-
 static bool is_old_trouble(const struct vd_farm_image *image)
 {
-    return needs_attention(image) && !is_news(image);
-}
-
-static bool has_several_hosts(const struct vd_farm *farm)
-{
-    return farm->images.n && strcmp(farm->images.v[0].host, farm->images.v[farm->images.n - 1].host) != 0;
+    return vd_report_needs_attention(image) && !vd_report_is_news(image);
 }
 
 static void say_escaped(FILE *f, const char *text)
@@ -65,7 +46,7 @@ static void say_image(FILE *f, const struct vd_farm *farm, const struct vd_farm_
     size_t told = 0;
 
     fprintf(f, "  %s  ", vd_status_name(vd_report_status(image)));
-    if (has_several_hosts(farm)) {
+    if (vd_report_has_several_hosts(farm)) {
         say_escaped(f, image->host);
         fputs(":", f);
     }
@@ -74,7 +55,7 @@ static void say_image(FILE *f, const struct vd_farm *farm, const struct vd_farm_
         fputs("  (new)", f);
     else if (image->is_changed && strcmp(image->before.status, now->status) != 0)
         fprintf(f, "  (was %s)", vd_status_name(vd_status_by_name(image->before.status)));
-    if (image->overlays && needs_attention(image))
+    if (image->overlays && vd_report_needs_attention(image))
         fprintf(f, "  (%" PRIu64 " image%s on it)", image->overlays,
                 image->overlays == 1 ? " stands" : "s stand");
     fputc('\n', f);
@@ -150,50 +131,31 @@ static void say_last_run(FILE *f, const struct vd_farm *farm)
     fputc('\n', f);
 }
 
-static bool is_repairable(const struct vd_farm_image *image)
-{
-    for (size_t i = 0; i < image->newest.findings.n; i++) {
-        const struct vd_farm_finding *finding = &image->newest.findings.v[i];
-
-        if (strcmp(finding->severity, "warning") != 0 && strcmp(finding->level, "none") != 0)
-            return true;
-    }
-    return false;
-}
-
 /* One command is enough to show the way. */
 static void say_next(FILE *f, const struct vd_farm *farm)
 {
-    char name[VD_TEXT_SHELL_MAX];
+    struct vd_report_next next;
 
     for (size_t i = 0; i < farm->images.n; i++) {
-        const struct vd_farm_image *image = &farm->images.v[i];
-
-        if (!needs_attention(image) || !is_repairable(image))
+        if (!vd_report_needs_attention(&farm->images.v[i]))
             continue;
-        fprintf(f, "Next: vdcheck --repair --dry-run %s\n", vd_text_shell(name, sizeof(name), image->path));
+        vd_report_next(&farm->images.v[i], &next);
+        if (!next.is_repair)
+            continue;
+        fprintf(f, "Next: %s\n", next.command);
         return;
     }
-}
-
-/* Was everything looked at? */
-static bool is_whole(const struct vd_farm *farm)
-{
-    for (size_t i = 0; i < farm->runs.n; i++)
-        if (farm->runs.v[i].is_newest_of_file && farm->runs.v[i].unreadable > 0)
-            return false;
-    return !farm->notes.n;
 }
 
 void vd_report_human(FILE *f, const struct vd_farm *farm)
 {
     struct vd_report_sums sums = vd_report_sum(farm);
-    size_t news = say_list(f, farm, "New since the run before", is_news);
+    size_t news = say_list(f, farm, "New since the run before", vd_report_is_news);
 
     if (say_list(f, farm, news ? "As before" : "Not well", is_old_trouble) + news == 0)
-        fputs(!sums.images     ? "No images.\n"
-              : is_whole(farm) ? "All well.\n"
-                               : "Nothing wrong was seen.\n",
+        fputs(!sums.images               ? "No images.\n"
+              : vd_report_is_whole(farm) ? "All well.\n"
+                                         : "Nothing wrong was seen.\n",
               f);
     for (size_t i = 0; i < farm->notes.n; i++) {
         fputs("Note: ", f);

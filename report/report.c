@@ -17,6 +17,104 @@ bool vd_report_is_raw(const struct vd_farm_image *image)
            strcmp(image->newest.format, "raw") == 0;
 }
 
+bool vd_report_needs_attention(const struct vd_farm_image *image)
+{
+    enum vd_status status = vd_report_status(image);
+
+    return status != VD_STATUS_CLEAN && status != VD_STATUS_REPAIRED && status != VD_STATUS_BUSY &&
+           !vd_report_is_raw(image);
+}
+
+int vd_report_weight(enum vd_status status)
+{
+    static const int weights[] = {
+        [VD_STATUS_CLEAN] = 0, [VD_STATUS_REPAIRED] = 1,
+        [VD_STATUS_BUSY] = 2,  [VD_STATUS_LEAKING] = 4,
+        [VD_STATUS_DIRTY] = 5, [VD_STATUS_UNSUPPORTED] = 3,
+        [VD_STATUS_ERROR] = 6, [VD_STATUS_DAMAGED] = VD_REPORT_WORST,
+    };
+
+    return weights[status];
+}
+
+bool vd_report_is_news(const struct vd_farm_image *image)
+{
+    return image->is_changed || (image->is_new && vd_report_needs_attention(image));
+}
+
+bool vd_report_is_whole(const struct vd_farm *farm)
+{
+    for (size_t i = 0; i < farm->runs.n; i++)
+        if (farm->runs.v[i].is_newest_of_file && farm->runs.v[i].unreadable > 0)
+            return false;
+    return !farm->notes.n;
+}
+
+bool vd_report_has_several_hosts(const struct vd_farm *farm)
+{
+    return farm->images.n && strcmp(farm->images.v[0].host, farm->images.v[farm->images.n - 1].host) != 0;
+}
+
+/* ---- what to type next */
+
+/* A flag is cleared only after the corruption; and it is not, nor is anything freed, while it is not known
+ * what is used. */
+static bool has_to_wait(const struct vd_farm_result *r, const char *severity)
+{
+    bool is_state = strcmp(severity, "state") == 0;
+
+    return (is_state && r->numbers[VD_FARM_CORRUPTIONS] > 0) ||
+           ((is_state || strcmp(severity, "leak") == 0) && r->numbers[VD_FARM_ERRORS] > 0);
+}
+
+/* The lowest level at which something is repaired. */
+static enum vd_level level_of(const struct vd_farm_result *r)
+{
+    enum vd_level lowest = VD_LEVEL_NONE, level;
+
+    for (size_t i = 0; i < r->findings.n; i++) {
+        const struct vd_farm_finding *finding = &r->findings.v[i];
+
+        if (strcmp(finding->severity, "warning") != 0 && vd_level_parse(finding->level, &level) &&
+            level < lowest && !has_to_wait(r, finding->severity))
+            lowest = level;
+    }
+    return lowest;
+}
+
+void vd_report_next(const struct vd_farm_image *image, struct vd_report_next *next)
+{
+    static const struct {
+        const char *begin, *end, *why;
+    } ways[] = {
+        [VD_LEVEL_SAFE] = {"--repair --dry-run ",     "",        "shows the repair; without --dry-run it is made"},
+        [VD_LEVEL_ALL] = {"--repair=all --dry-run ", "",
+                           "shows what a repair would give up; take a copy before it is made"                    },
+        [VD_LEVEL_NONE] = {"salvage ",                " OUTPUT", "copies what can be read into a new image"      },
+        [VD_LEVEL_NONE + 1] = {"",                        "",        "checks it again"                               },
+    };
+    const struct vd_farm_result *r = &image->newest;
+    int way = (int)level_of(r);
+    char word[VD_TEXT_SHELL_MAX];
+
+    *next = (struct vd_report_next){.why = "in use when it was to be checked; the next audit looks again"};
+    if (vd_report_status(image) == VD_STATUS_BUSY)
+        return;
+    next->why = "nothing is to be done";
+    if (!vd_report_needs_attention(image))
+        return;
+    if (way == VD_LEVEL_LEAKS)
+        way = VD_LEVEL_SAFE;
+    if (way == VD_LEVEL_NONE && vd_report_status(image) != VD_STATUS_DAMAGED)
+        way++;
+    next->is_repair = way < VD_LEVEL_NONE;
+    next->why = ways[way].why;
+    snprintf(next->command, sizeof(next->command), "vdcheck %s%s%s", ways[way].begin,
+             vd_text_shell(word, sizeof(word), image->path), ways[way].end);
+}
+
+/* ---- the exit status */
+
 static bool has_left(const struct vd_farm_result *result)
 {
     static const enum vd_farm_number counts[] = {VD_FARM_CORRUPTIONS, VD_FARM_LEAKS, VD_FARM_STATES,
@@ -56,13 +154,14 @@ struct vd_report_sums vd_report_sum(const struct vd_farm *farm)
 
     for (size_t i = 0; i < farm->images.n; i++) {
         const struct vd_farm_image *image = &farm->images.v[i];
+        int64_t leaked = image->newest.numbers[VD_FARM_LEAKED_BYTES];
 
         sums.by_status[vd_report_status(image)]++;
         sums.raw += vd_report_is_raw(image);
         sums.fresh += image->is_new;
         sums.changed += image->is_changed;
-        if (image->newest.numbers[VD_FARM_LEAKED_BYTES] > 0)
-            sums.leaked_bytes += image->newest.numbers[VD_FARM_LEAKED_BYTES];
+        if (leaked > 0 && __builtin_add_overflow(sums.leaked_bytes, leaked, &sums.leaked_bytes))
+            sums.leaked_bytes = INT64_MAX; /* a database can say anything */
     }
     return sums;
 }

@@ -9,13 +9,14 @@
 
 #include "checker/audit.h"
 #include "checker/farm.h"
+#include "formats/base/text.h"
 #include "report/cli.h"
 #include "report/status.h"
 
 /* The renderers: each prints all of the farm's images, which are in the order of host and path. */
 typedef void vd_report_fn(FILE *f, const struct vd_farm *farm);
 vd_report_fn vd_report_human, vd_report_json, vd_report_prometheus, vd_report_junit, vd_report_sarif,
-    vd_report_nagios, vd_report_csv;
+    vd_report_nagios, vd_report_csv, vd_report_html;
 
 /* Prints what the audit that has just ended found, and answers its exit status. */
 int vd_report_after_audit(const struct vd_cli *cli, const char *db, const struct vd_audit_sums *sums);
@@ -24,6 +25,28 @@ enum vd_status vd_report_status(const struct vd_farm_image *image);
 
 /* A raw image, which was asked for and has nothing that could be checked: no news to anybody. */
 bool vd_report_is_raw(const struct vd_farm_image *image);
+
+/* Is it for somebody to look at? Not what is clean, busy, or raw. */
+bool vd_report_needs_attention(const struct vd_farm_image *image);
+
+/* By how much does a status ask for it? The worse, the higher, and no two are equal. */
+enum { VD_REPORT_WORST = 7 };
+int vd_report_weight(enum vd_status status);
+
+/* Worth a line of its own above the others. */
+bool vd_report_is_news(const struct vd_farm_image *image);
+
+/* Was everything looked at? And are the images of more than one host? */
+bool vd_report_is_whole(const struct vd_farm *farm);
+bool vd_report_has_several_hosts(const struct vd_farm *farm);
+
+/* What to type next for an image, as its host's shell takes it; "" where there is nothing to do. */
+struct vd_report_next {
+    bool is_repair;
+    char command[VD_TEXT_SHELL_MAX + 64];
+    const char *why; /* what the command does, or why there is none; for people */
+};
+void vd_report_next(const struct vd_farm_image *image, struct vd_report_next *next);
 
 /* The exit status by the images; and in the convention of Nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. */
 int vd_report_bits(const struct vd_farm *farm);

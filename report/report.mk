@@ -13,6 +13,15 @@ report_sources = \
 	report/cmd-salvage.c \
 	report/cmd-undo.c \
 	report/commands.def \
+	report/explain.c report/explain.h \
+	report/html.h \
+	report/html-finding.c report/html-finding.h \
+	report/html-parts.c \
+	report/html-strip.c \
+	report/html-table.c \
+	report/html-text.c \
+	report/html-top.c \
+	report/html-trend.c \
 	report/json.c \
 	report/main.c \
 	report/options.def \
@@ -24,13 +33,26 @@ report_sources = \
 	report/render.h \
 	report/report.c report/report.h \
 	report/report-csv.c \
+	report/report-html.c \
 	report/report-human.c \
 	report/report-json.c \
 	report/report-junit.c \
 	report/report-nagios.c \
 	report/report-prometheus.c \
 	report/report-sarif.c \
-	report/status.c report/status.h
+	report/status.c report/status.h \
+	report/strip.c report/strip.h
+
+# What is in every page of --output=html, as strings, with its hashes.
+page_files = $(srcdir)/report/page.css $(srcdir)/report/page.js
+nodist_vdcheck_SOURCES = report/page.inc
+BUILT_SOURCES += report/page.inc
+CLEANFILES += report/page.inc
+EXTRA_DIST += report/page.css report/page.js report/embed.sh report/screenshot.png
+report/page.inc: $(page_files) $(srcdir)/report/embed.sh
+	$(AM_V_GEN)mkdir -p report && sh $(srcdir)/report/embed.sh $(page_files) > $@.tmp && mv $@.tmp $@
+# BUILT_SOURCES serve `make` and `make check` only; these, every goal.
+report/report-html.$(OBJEXT) report/vdcheck_san-report-html.$(OBJEXT): report/page.inc
 
 # Manual pages and completion take their lists from the rows.
 noinst_PROGRAMS = report/gen-doc

@@ -31,6 +31,7 @@ include $(top_srcdir)/tests/command/command.mk
 include $(top_srcdir)/tests/compare/compare.mk
 include $(top_srcdir)/tests/lint/lint.mk
 include $(top_srcdir)/tests/fuzz/fuzz.mk
+include $(top_srcdir)/tests/browser/browser.mk
 include $(top_srcdir)/tests/demo/demo.mk
 include $(top_srcdir)/tests/bench/bench.mk
 AM_TESTS_ENVIRONMENT = VDCHECK=$(abs_top_builddir)/$(tested_vdcheck); srcdir=$(abs_srcdir); MANUALS=$(abs_top_builddir); \

@@ -101,12 +101,35 @@ bool vd_text_is_plain(const char *text, size_t len)
     return true;
 }
 
+/* What turns the direction of the text around it, so that a name looks like another one, and the separators
+ * of lines and paragraphs. */
+static bool bends_the_line(const unsigned char *p, size_t n)
+{
+    static const struct {
+        uint32_t first, last;
+    } ranges[] = {
+        {0x61c,  0x61c },
+        {0x200e, 0x200f},
+        {0x2028, 0x202e},
+        {0x2066, 0x2069}
+    };
+    uint32_t c = n == 2 ? (uint32_t)(p[0] & 0x1f) << 6 | (p[1] & 0x3f)
+                        : (uint32_t)(p[0] & 0xf) << 12 | (uint32_t)(p[1] & 0x3f) << 6 | (p[2] & 0x3f);
+
+    for (size_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++)
+        if (c >= ranges[i].first && c <= ranges[i].last)
+            return true;
+    return false;
+}
+
 /* C1 controls (U+0080 to U+009f) command some terminals just as the bytes below space do. */
 static bool is_printable(const unsigned char *p, size_t n)
 {
     if (n == 1)
         return *p >= 0x20 && *p != 0x7f && *p != '\\';
-    return n > 2 || (n == 2 && !(p[0] == 0xc2 && p[1] < 0xa0));
+    if (n == 2 || n == 3)
+        return !(p[0] == 0xc2 && p[1] < 0xa0) && !bends_the_line(p, n);
+    return n != 0;
 }
 
 const char *vd_text_escape(char *dst, size_t room, const char *src, size_t len)

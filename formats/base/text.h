@@ -35,8 +35,9 @@ enum { VD_TEXT_SHELL_MAX = 4 * 4096 + 8 }; /* bytes: room for any path as a word
  * name that begins with a dash gets "./" before it. Where room is short it ends early. Returns dst. */
 const char *vd_text_shell(char *dst, size_t room, const char *name);
 
-/* Copies len bytes to dst (room bytes, always terminated) with control bytes, DEL, and what is not UTF-8 as
- * \xNN, and a backslash doubled: what is printed to a terminal cannot command it. Returns dst. */
+/* Copies len bytes to dst (room bytes, always terminated) with control characters, also those of the text's
+ * direction, and what is not UTF-8 as \xNN, and a backslash doubled: what is printed to a terminal cannot
+ * command it, nor look like something else. Returns dst. */
 const char *vd_text_escape(char *dst, size_t room, const char *src, size_t len);
 
 #endif

@@ -273,7 +273,7 @@ else
 fi
 
 # ---- names are text in every output
-for o in human json prometheus junit sarif nagios csv; do
+for o in human json html prometheus junit sarif nagios csv; do
     vd report --output=$o shy.db
     expect 0
     [ $o != junit ] || lacks out '<b>'

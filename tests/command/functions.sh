@@ -232,6 +232,34 @@ can_be_nobody()
     as_nobody "$VDCHECK" --version >/dev/null 2>&1
 }
 
+# strange_farm FOLDER: ten images in it, most of them with names that would be markup or something else where they are not
+# taken for text: five clean, one of them on a missing file of such a name, two damaged, two leaking, one dirty
+strange_farm()
+{
+    mkdir -p "$1/x<"
+    [ -e "$1/plain.qed" ] || sample "$1/plain.qed"
+    leaking "$1/plain.qed" "$1/<script>alert(1).qed"
+    out_of_file "$1/plain.qed" "$1/x</script>.qed"
+    shared "$1/plain.qed" "$1/\"onload='alert(1)'.qed"
+    dirty "$1/plain.qed" "$1/"$'two\nlines.qed'
+    tail_leaking "$1/plain.qed" "$1/"$'\xff\xfe.qed'
+    cp "$1/plain.qed" "$1/"$'a\xe2\x80\xaegpj.qed' # U+202E turns what follows around
+    cp "$1/plain.qed" "$1/&lt;b&gt;.qed"
+    cp "$1/plain.qed" "$1/javascript:alert(1)"
+    cp "$1/plain.qed" "$1/<img src=x onerror=alert(1)>"
+    "$VDCHECK" create -f qed -b "<img src=x onerror=alert(1)>" -F qed "$1/top.qed" 8G || exit 99
+    rm "$1/<img src=x onerror=alert(1)>"
+}
+
+# inflate DB N: the images of a database of audits once more, under other names, until there are N
+inflate()
+{
+    sqlite3 "$1" "WITH RECURSIVE n(i) AS (VALUES(0) UNION ALL SELECT i + 1 FROM n WHERE i < $2)
+        INSERT INTO image(host, path, first_run, last_run, result_id)
+        SELECT host, printf('/srv/copy-%05d%s', i, path), first_run, last_run, result_id FROM n, image
+        ORDER BY i, path LIMIT $2 - (SELECT count(*) FROM image)"
+}
+
 finish()
 {
     [ "$failures" -eq 0 ] || echo "$failures checks failed"

@@ -165,6 +165,75 @@ START_TEST(a_database_of_something_else_or_of_a_newer_version_is_refused)
 }
 END_TEST
 
+/* As vdcheck made it before results had a strip. */
+static void make_version_1(const char *path)
+{
+    run_once(path, "/a", "damaged", "x.y");
+    (void)number(path, "ALTER TABLE result DROP COLUMN strip");
+    (void)number(path, "UPDATE meta SET value = '1' WHERE key = 'schema'");
+    (void)number(path, "PRAGMA user_version=1");
+}
+
+/* "host:path status strip; " of each image. */
+static void strips_of(const char *path, char text[200])
+{
+    struct vd_farm farm = {0};
+    struct vd_err err = VD_ERR_INIT;
+    size_t at = 0;
+
+    must(vd_farm_add(&farm, path, &err), &err);
+    must(vd_farm_settle(&farm, &err), &err);
+    for (size_t i = 0; i < farm.images.n; i++)
+        at += (size_t)snprintf(text + at, 200 - at, "%s %s %s; ", farm.images.v[i].path,
+                               farm.images.v[i].newest.status,
+                               farm.images.v[i].newest.strip ? farm.images.v[i].newest.strip : "none");
+    vd_farm_free(&farm);
+}
+
+START_TEST(an_older_database_is_read_as_it_is_and_migrated_by_the_next_audit)
+{
+    struct vd_auditdb *db;
+    json_t *with_strip = result("clean", NULL);
+    char text[200];
+
+    make_version_1("db");
+    strips_of("db", text);
+    ck_assert_str_eq(text, "/a damaged none; ");
+    ck_assert_int_eq(number("db", "PRAGMA user_version"), 1);
+    db = begin("db", &plain_run, NULL);
+    ck_assert_ptr_nonnull(vd_auditdb_find(db, "/a"));
+    json_object_set_new(with_strip, "strip", json_string("H1#."));
+    put(db, "/b", 2, with_strip);
+    end(db, "complete");
+    strips_of("db", text);
+    ck_assert_str_eq(text, "/a damaged none; /b clean H1#.; ");
+    ck_assert_int_eq(number("db", "PRAGMA user_version"), 2);
+    ck_assert_int_eq(number("db", "SELECT value = '2' FROM meta WHERE key = 'schema'"), 1);
+    /* As if it had been made by this vdcheck. */
+    vd_auditdb_close(open_db("new"));
+    ck_assert_int_eq(number("db", "SELECT count(*) FROM pragma_table_info('result')"),
+                     number("new", "SELECT count(*) FROM pragma_table_info('result')"));
+    ck_assert_int_eq(number("db", "SELECT cid FROM pragma_table_info('result') WHERE name = 'strip'"),
+                     number("new", "SELECT cid FROM pragma_table_info('result') WHERE name = 'strip'"));
+}
+END_TEST
+
+START_TEST(the_next_version_is_refused_and_left_as_it_is)
+{
+    struct vd_err err = VD_ERR_INIT, again = VD_ERR_INIT;
+    struct vd_farm farm = {0};
+    char sql[60];
+
+    run_once("db", "/a", "clean", NULL);
+    snprintf(sql, sizeof(sql), "PRAGMA user_version=%d", VD_AUDITDB_SCHEMA + 1);
+    (void)number("db", sql);
+    must_be_null(vd_auditdb_open("db", &err), &err, VD_ERR_UNSUPPORTED);
+    must_fail(vd_farm_add(&farm, "db", &again), &again, VD_ERR_UNSUPPORTED);
+    ck_assert_int_eq(number("db", "PRAGMA user_version"), VD_AUDITDB_SCHEMA + 1);
+    vd_farm_free(&farm);
+}
+END_TEST
+
 START_TEST(only_the_last_run_of_the_same_kind_is_gone_on_with)
 {
     struct vd_run_row again = plain_run, other = plain_run;
@@ -192,7 +261,7 @@ START_TEST(what_a_worker_says_can_be_anything)
         "{\"status\": \"clean\", \"findings\": [1, null, {}, {\"id\": 5, \"count\": \"x\", \"places\": 3}]}",
         "{\"status\": \"clean\", \"counts\": {\"leaks\": \"many\"}, \"leaked_bytes\": 1e300, \"seconds\": "
         "\"x\"}",
-        "{\"status\": \"clean\", \"backing\": {\"name\": 1}, \"virtual_size\": true}",
+        "{\"status\": \"clean\", \"backing\": {\"name\": 1}, \"virtual_size\": true, \"strip\": 5}",
         "{\"status\": \"clean\", \"backing\": {\"name\": \"a\", \"state\": \"b\", \"path\": 9, \"dev\": "
         "\"d\"}}",
     };
@@ -437,9 +506,10 @@ END_TEST
 UNIT_TESTS("auditdb", what_was_kept_is_there_in_the_next_run, names_of_any_bytes_come_back_as_they_were,
            a_second_audit_is_told_that_there_is_one,
            a_database_of_something_else_or_of_a_newer_version_is_refused,
-           only_the_last_run_of_the_same_kind_is_gone_on_with, what_a_worker_says_can_be_anything,
-           old_results_go_and_the_newest_of_each_image_stays, news_are_what_the_last_run_found_otherwise,
-           what_a_run_found_that_was_cut_off_is_news_in_the_next,
+           an_older_database_is_read_as_it_is_and_migrated_by_the_next_audit,
+           the_next_version_is_refused_and_left_as_it_is, only_the_last_run_of_the_same_kind_is_gone_on_with,
+           what_a_worker_says_can_be_anything, old_results_go_and_the_newest_of_each_image_stays,
+           news_are_what_the_last_run_found_otherwise, what_a_run_found_that_was_cut_off_is_news_in_the_next,
            what_is_gone_is_told_no_more_also_where_an_older_file_has_it,
            merging_does_not_depend_on_order_or_number, a_missing_shard_and_one_of_another_audit_are_named,
            a_write_that_was_cut_off_is_taken_back_by_the_next_reader,

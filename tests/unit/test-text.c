@@ -187,6 +187,19 @@ START_TEST(what_could_command_a_terminal_is_escaped)
 }
 END_TEST
 
+START_TEST(what_could_turn_the_text_around_is_escaped)
+{
+    ck_assert_str_eq(escaped("a\xe2\x80\xaegpj.exe", 11), "a\\xe2\\x80\\xaegpj.exe");
+    ck_assert_str_eq(escaped("\xe2\x81\xa6", 3), "\\xe2\\x81\\xa6");
+    ck_assert_str_eq(escaped("\xe2\x80\xa8", 3), "\\xe2\\x80\\xa8");
+    ck_assert_str_eq(escaped("\xd8\x9c", 2), "\\xd8\\x9c");
+    /* Their neighbours, and letters that are written from right to left. */
+    ck_assert_str_eq(escaped("\xe2\x80\x90\xe2\x80\xaf\xe2\x81\xaa", 9),
+                     "\xe2\x80\x90\xe2\x80\xaf\xe2\x81\xaa");
+    ck_assert_str_eq(escaped("\xd7\x90\xd8\x9b", 4), "\xd7\x90\xd8\x9b");
+}
+END_TEST
+
 START_TEST(an_escaped_text_never_passes_its_room)
 {
     static const char nasty[] = "\x01\x02\xc3\xa4\\\xf0\x9f\x98\x80z";
@@ -229,17 +242,18 @@ END_TEST
 START_TEST(a_name_becomes_one_word_of_the_shell)
 {
     static const char *const pairs[][2] = {
-        {"/var/lib/a-1.qed", "/var/lib/a-1.qed"  },
-        {"my disk.qed",      "'my disk.qed'"     },
-        {"it's",             "'it'\\''s'"        },
-        {"$(x);`y`&\\",      "'$(x);`y`&\\'"     },
-        {"-x",               "./-x"              },
-        {"- x",              "'./- x'"           },
-        {"",                 "''"                },
-        {"\xc3\xa4",         "'\xc3\xa4'"        },
-        {"a\nb'\\",          "$'a\\x0ab\\'\\\\'" },
-        {"\xe9\xc3\xa4",     "$'\\xe9\\xc3\\xa4'"},
-        {"~a",               "'~a'"              },
+        {"/var/lib/a-1.qed", "/var/lib/a-1.qed"   },
+        {"my disk.qed",      "'my disk.qed'"      },
+        {"it's",             "'it'\\''s'"         },
+        {"$(x);`y`&\\",      "'$(x);`y`&\\'"      },
+        {"-x",               "./-x"               },
+        {"- x",              "'./- x'"            },
+        {"",                 "''"                 },
+        {"\xc3\xa4",         "'\xc3\xa4'"         },
+        {"a\nb'\\",          "$'a\\x0ab\\'\\\\'"  },
+        {"\xe9\xc3\xa4",     "$'\\xe9\\xc3\\xa4'" },
+        {"~a",               "'~a'"               },
+        {"\xe2\x80\xaex",    "$'\\xe2\\x80\\xaex'"},
     };
     char buf[64];
 
@@ -256,5 +270,6 @@ END_TEST
 UNIT_TESTS("text", sizes_are_exact_where_round_and_have_one_decimal_where_not, words_for_sizes_are_read,
            what_is_no_size_is_refused_and_changes_nothing, well_formed_characters_have_their_length,
            malformed_characters_have_none, plain_text_has_no_control_bytes,
-           what_could_command_a_terminal_is_escaped, an_escaped_text_never_passes_its_room,
-           a_copied_name_is_whole_characters_and_has_no_nul, a_name_becomes_one_word_of_the_shell)
+           what_could_command_a_terminal_is_escaped, what_could_turn_the_text_around_is_escaped,
+           an_escaped_text_never_passes_its_room, a_copied_name_is_whole_characters_and_has_no_nul,
+           a_name_becomes_one_word_of_the_shell)
