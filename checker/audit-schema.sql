@@ -65,7 +65,8 @@ CREATE TABLE result(
     clusters_zero INTEGER,
     image_end_offset INTEGER,
     reads INTEGER NOT NULL, bytes_read INTEGER NOT NULL,
-    seconds REAL NOT NULL
+    seconds REAL NOT NULL,
+    repair TEXT                    -- JSON: the audit's repair before this check, as --output=json has it; NULL: none
 );
 CREATE INDEX result_by_image ON result(image_id, id);
 CREATE INDEX result_by_run ON result(run_id);

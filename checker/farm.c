@@ -22,7 +22,7 @@ static const char images_sql[] =
     " virtual_size, file_size, cluster_size, corruptions, leaks, states, warnings, errors, "
     "result.leaked_bytes,"
     " clusters_total, clusters_allocated, clusters_fragmented, clusters_compressed, clusters_zero,"
-    " image_end_offset, reads, bytes_read"
+    " image_end_offset, reads, bytes_read, %s"
     " FROM image JOIN run f ON f.id = first_run JOIN run l ON l.id = last_run"
     " JOIN result ON result.id = result_id"
     " JOIN (SELECT id, name FROM run) r ON r.id = run_id LEFT JOIN chain ON chain.image_id = image.id";
@@ -45,7 +45,8 @@ enum {
     CHAIN_PATH,
     RESULT_ID,
     IMAGE_ID,
-    NUMBERS
+    NUMBERS,
+    REPAIR = NUMBERS + VD_FARM_NUMBERS
 };
 
 static const char before_sql[] =
@@ -66,6 +67,7 @@ struct reader {
     const char *path;
     struct vd_farm *farm;
     sqlite3_stmt *before, *findings;
+    int version; /* of its schema */
 };
 
 static int fail_db(const struct reader *r, struct vd_err *err)
@@ -113,6 +115,7 @@ static void free_result(struct vd_farm_result *result)
     free(result->signature);
     free(result->reason);
     free(result->format);
+    free(result->repair);
     *result = (struct vd_farm_result){0};
 }
 
@@ -201,6 +204,7 @@ static int read_image(struct reader *r, sqlite3_stmt *stmt, struct vd_err *err)
                    .signature = word_at(stmt, SIGNATURE),
                    .reason = text_at(stmt, REASON),
                    .format = text_at(stmt, FORMAT),
+                   .repair = text_at(stmt, REPAIR),
                    .seconds = sqlite3_column_double(stmt, SECONDS)},
         .backing_name = text_at(stmt, CHAIN_NAME),
         .backing_state = text_at(stmt, CHAIN_STATE),
@@ -283,16 +287,25 @@ static int ask_number(struct reader *r, const char *sql, int *number, struct vd_
 
 static int refuse_other_files(struct reader *r, struct vd_err *err)
 {
-    int version = 0, mark = 0;
+    int mark = 0;
 
-    if (ask_number(r, "PRAGMA user_version", &version, err) < 0 ||
+    if (ask_number(r, "PRAGMA user_version", &r->version, err) < 0 ||
         ask_number(r, "PRAGMA application_id", &mark, err) < 0)
         return -1;
-    if (mark != VD_AUDITDB_MARK || version < 1)
+    if (mark != VD_AUDITDB_MARK || r->version < 1)
         return vd_fail(err, VD_ERR_FORMAT, 0, "%s: a database, but not one of audits", r->path);
-    if (version > VD_AUDITDB_SCHEMA)
+    if (r->version > VD_AUDITDB_SCHEMA)
         return vd_fail(err, VD_ERR_UNSUPPORTED, 0, "%s: made by a newer vdcheck", r->path);
     return 0;
+}
+
+/* A report writes nothing, so an older database is read as it is. */
+static int read_images(struct reader *r, struct vd_err *err)
+{
+    char sql[sizeof(images_sql) + 100];
+
+    snprintf(sql, sizeof(sql), images_sql, r->version >= 2 ? "repair" : "NULL");
+    return each_row(r, sql, read_image, err);
 }
 
 static int read_all(struct reader *r, struct vd_err *err)
@@ -310,7 +323,7 @@ static int read_all(struct reader *r, struct vd_err *err)
     if (sqlite3_prepare_v2(r->db, before_sql, -1, &r->before, NULL) != SQLITE_OK ||
         sqlite3_prepare_v2(r->db, findings_sql, -1, &r->findings, NULL) != SQLITE_OK)
         return fail_db(r, err);
-    return each_row(r, runs_sql, read_run, err) < 0 ? -1 : each_row(r, images_sql, read_image, err);
+    return each_row(r, runs_sql, read_run, err) < 0 ? -1 : read_images(r, err);
 }
 
 /* What a reader that fails half-way has added goes again. */

@@ -52,6 +52,7 @@ struct vd_farm_result {
     char *status;
     char *signature;       /* equal for results that say the same */
     char *reason, *format; /* or NULL */
+    char *repair;          /* JSON: what an audit's repair did before this check; NULL: there was none */
     int64_t numbers[VD_FARM_NUMBERS];
     double seconds;
     struct vd_farm_finding_vec findings;

@@ -65,22 +65,15 @@ void vd_audit_job_look(void *opaque, const struct vd_candidate *image, FILE *out
     vd_chain_free(&chain);
 }
 
-/* The undo file that a stub names; for a stub can be anybody's who may write there, only one that is the
- * image's owner's, as undo files are. */
-char *vd_audit_job_elsewhere(void *opaque, const struct vd_candidate *image)
+void vd_audit_job_elsewhere(void *opaque, const struct vd_candidate *image, FILE *out)
 {
-    vd_auto_mem char *path = vd_undofile_elsewhere(image->path);
-    struct stat undo_file, st;
-
     (void)opaque;
-    if (!path || stat(image->path, &st) < 0 || lstat(path, &undo_file) < 0)
-        return NULL;
-    return S_ISREG(undo_file.st_mode) && undo_file.st_uid == st.st_uid ? vd_take(&path) : NULL;
+    vd_undofile_print_others(image->path, out);
 }
 
 /* ---- the check */
 
-static struct vd_throttle_limits share_of(const struct vd_cli *cli)
+struct vd_throttle_limits vd_audit_job_share(const struct vd_cli *cli)
 {
     struct vd_throttle_limits all = cli->throttle;
 
@@ -131,13 +124,13 @@ static void run(const struct vd_cli *cli, const struct vd_candidate *image, stru
     struct vd_request req = {.open = vd_cli_open_options(cli, BDRV_O_GENTLE), .budget = budget};
 
     req.open.format = image->is_raw ? "raw" : NULL;
-    req.open.throttle = share_of(cli);
+    req.open.throttle = vd_audit_job_share(cli);
     (void)vd_request_run(image->path, &req, answer, err);
     if (!err->kind && is_another(answer, image))
         vd_fail(err, VD_ERR_IO, 0, "%s: another file has taken this name while the audit ran", image->path);
 }
 
-static json_t *object_of(const struct vd_answer *answer, const struct vd_image_report *r)
+json_t *vd_audit_job_object(const struct vd_answer *answer, const struct vd_image_report *r)
 {
     const struct vd_ledger *ledger = r->out ? r->out->work.before.ledger : NULL;
     json_t *object = vd_json_image(r), *findings = json_object_get(object, "findings");
@@ -161,7 +154,7 @@ uint64_t vd_audit_job_check(void *opaque, const struct vd_candidate *image, FILE
 {
     struct vd_cli *cli = opaque;
     struct vd_budget budget = VD_BUDGET_INIT;
-    struct vd_throttle_limits limits = share_of(cli);
+    struct vd_throttle_limits limits = vd_audit_job_share(cli);
     struct vd_answer answer;
     struct vd_err err = VD_ERR_INIT;
     struct vd_image_report r = {.path = image->path, .err = &err};
@@ -179,7 +172,7 @@ uint64_t vd_audit_job_check(void *opaque, const struct vd_candidate *image, FILE
     /* What was found before a writer came is no verdict. */
     r.out = answer.files.n && err.kind != VD_ERR_BUSY ? &answer.files.v[0] : NULL;
     r.status = vd_status_of(r.out, &err, false);
-    object = object_of(&answer, &r);
+    object = vd_audit_job_object(&answer, &r);
     (void)json_dumpf(object, out, JSON_COMPACT);
     json_decref(object);
     rest = rest_after(&limits, &answer, r.seconds);

@@ -1,5 +1,5 @@
 report_sources = \
-	report/audit-job.c report/audit-job.h \
+	report/audit-job.c report/audit-job.h report/audit-repair.c \
 	report/cli.h \
 	report/cmd-audit.c \
 	report/cmd-check.c \

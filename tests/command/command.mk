@@ -21,7 +21,8 @@ command_tests = \
 	tests/command/io.sh \
 	tests/command/salvage.sh \
 	tests/command/hostile.sh \
-	tests/command/audit.sh
+	tests/command/audit.sh \
+	tests/command/audit-repair.sh
 
 dist_check_SCRIPTS += $(command_tests)
 EXTRA_DIST += tests/command/functions.sh
