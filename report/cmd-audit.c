@@ -75,6 +75,8 @@ static int refuse_words(struct vd_cli *cli)
     /* SQLite has meanings of its own for such names: a database in memory, an address. */
     if (db && (!db[0] || db[0] == ':' || strncmp(db, "file:", 5) == 0))
         return vd_cli_usage(cli, "--db=%s: no plain file name", db);
+    if (farm->host && !farm->host[0])
+        return vd_cli_usage(cli, "--host=: a name expected");
     return name_shard(cli);
 }
 
@@ -136,7 +138,7 @@ int vd_cmd_audit(struct vd_cli *cli)
     if (db)
         cli->farm.undo_folder = undo_folder = vd_paths_undo(cli, db, cli->level != 0, &err);
     if (!db || err.kind || vd_paths_gather(cli, &paths, &err) < 0 ||
-        run(cli, db, &paths, host, &sums, &err) < 0)
+        run(cli, db, &paths, cli->farm.host ? cli->farm.host : host, &sums, &err) < 0)
         status = vd_cli_fail(&err);
     /* A database that is in use is no image that is. */
     if (status == VD_EXIT_BUSY)

@@ -320,6 +320,7 @@ static bool take_plain(struct vd_cli *cli, enum option_id id, const char *arg)
         {OPTION_DB,              NULL,                       &cli->farm.db        },
         {OPTION_FILES_FROM,      NULL,                       &cli->farm.files_from},
         {OPTION_UNDO_DIR,        NULL,                       &cli->farm.undo_dir  },
+        {OPTION_HOST_NAME,       NULL,                       &cli->farm.host      },
     };
 
     for (size_t i = 0; i < VD_ARRAY_SIZE(places); i++) {

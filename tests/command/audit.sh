@@ -47,6 +47,8 @@ for words in --shard=0/2 --shard=3/2 --shard=1 --keep=30 --keep=0d --timeout=x -
     audit $words
     expect 16
 done
+audit --host=
+expect 16
 vd report
 expect 16
 for words in --output=xml --output=qemu-json --status=bad --since=yesterday; do
@@ -451,6 +453,11 @@ for ((i = 1; i <= 7; i++)); do
     bases=$(grep -c 'many2/a.qed' "$told/out")
     [ "$(grep -c 'many2/top' "$told/out")" = $((2 * bases)) ] || fail "a chain is torn apart"
 done
+
+# ---- under one name, whatever the machine's is
+vd audit --db=named.db --host=a-farm many
+vd report --host=a-farm --output=csv named.db
+[ "$(grep -c '^"a-farm",' "$told/out")" = 10 ] || fail "--host"
 
 # ---- filters and exit status
 vd report db
