@@ -148,6 +148,7 @@ static const unsigned reading[] = {
     SYS_pread64,
     SYS_readv,
     SYS_preadv,
+    SYS_preadv2,
     SYS_write, /* to what is open: the parent, standard error */
     SYS_writev,
     SYS_openat,

@@ -52,7 +52,7 @@ static void set_backing(json_t *object, struct BlockDriverState *bs)
 void vd_audit_job_look(void *opaque, const struct vd_candidate *image, FILE *out)
 {
     /* Only a name is read: whoever has the image open may go on. */
-    struct vd_open_options open = vd_cli_open_options(opaque, BDRV_O_FORCE_SHARE);
+    struct vd_open_options open = vd_cli_open_options(opaque, BDRV_O_FORCE_SHARE | BDRV_O_DROP_BEHIND);
     struct vd_chain_vec chain = {0};
     struct vd_err ignored = VD_ERR_INIT;
     vd_auto_mem char *path = NULL;
@@ -121,7 +121,8 @@ static bool is_another(const struct vd_answer *answer, const struct vd_candidate
 static void run(const struct vd_cli *cli, const struct vd_candidate *image, struct vd_budget *budget,
                 struct vd_answer *answer, struct vd_err *err)
 {
-    struct vd_request req = {.open = vd_cli_open_options(cli, BDRV_O_GENTLE), .budget = budget};
+    struct vd_request req = {.open = vd_cli_open_options(cli, BDRV_O_GENTLE | BDRV_O_DROP_BEHIND),
+                             .budget = budget};
 
     req.open.format = image->is_raw ? "raw" : NULL;
     req.open.throttle = vd_audit_job_share(cli);

@@ -34,7 +34,7 @@ static void run(const struct vd_cli *cli, const struct vd_candidate *image, stru
                 struct vd_budget *budget, struct vd_err *err)
 {
     struct vd_request req = {
-        .open = vd_cli_open_options(cli, 0),
+        .open = vd_cli_open_options(cli, BDRV_O_DROP_BEHIND),
         .budget = budget,
         .level = cli->level,
         .undo_folder = cli->farm.undo_folder,

@@ -269,6 +269,20 @@ if has_command fincore && [ "$(cached "$disk/cold.qed")" = 0 ] && [ "$(cached "$
     [ "$(cached "$disk/cold.qed")" = 0 ] || fail "what was not in the page cache is there now"
     [ "$(cached "$disk/small")" = 1 ] || fail "a small file is in the page cache no more"
     [ "$(cached "$disk/warm.qed")" = "$before" ] || fail "what was in the page cache is there no more"
+    # a check reads more, and so does one of a shard
+    for words in --full '--full --shard=1/1'; do
+        # shellcheck disable=SC2086 # words
+        vd audit --db=cache.db $words "$disk"
+        says out '2 checked, 0 unchanged'
+        [ "$(cached "$disk/cold.qed")" = 0 ] || fail "what was not in the page cache is there after a check: $(cached "$disk/cold.qed")"
+        [ "$(cached "$disk/small")" = 1 ] || fail "a small file is in the page cache no more after a check"
+        [ "$(cached "$disk/warm.qed")" = "$before" ] || fail "what was in the page cache is there no more after a check"
+    done
+    # where half of an image was in it, that half stays
+    head -c 131072 "$disk/cold.qed" >/dev/null
+    half=$(cached "$disk/cold.qed")
+    vd audit --db=cache.db --full "$disk"
+    [ "$(cached "$disk/cold.qed")" = "$half" ] || fail "half in the page cache: $half before, $(cached "$disk/cold.qed") after"
 else
     skip_part "no page cache to look into"
 fi
