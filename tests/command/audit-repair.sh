@@ -221,11 +221,10 @@ says out '1 repaired'
 fresh made/tail.qed
 "$VDCHECK" audit --db=db --undo-dir=undo --repair --throttle=iops=3 farm >slow 2>&1 &
 pids=($!)
-# shellcheck disable=SC2317 # called by wait_for
-is_written() { [ -e farm/tail.qed.vdcheck-stub ]; }
-grep -q OFDLCK /proc/locks || true
-if wait_for 20 grep -q "OFDLCK.*:$(stat -c %i farm/tail.qed) .*201" /proc/locks; then
+if wait_for 20 grep -q "OFDLCK.*:$(stat -c %i farm/tail.qed) 201 " /proc/locks; then
     "$VDCHECK" io -q -c 'write -P 7 0 64k' farm/tail.qed >guest 2>&1 && fail "a guest starts during a repair"
+else
+    skip_part "the locks of a repair were not seen"
 fi
 wait "${pids[0]}"
 status=$?
