@@ -66,8 +66,10 @@ CREATE TABLE result(
     image_end_offset INTEGER,
     reads INTEGER NOT NULL, bytes_read INTEGER NOT NULL,
     seconds REAL NOT NULL,
-    strip TEXT                     -- the file from its first byte to its last in up to 64 equal parts, with the letters of
+    strip TEXT,                    -- the file from its first byte to its last in up to 64 equal parts, with the letters of
                                    -- `vdcheck map` (leaked space is '.', unused '_'); since schema 2
+    repair TEXT                    -- JSON: the audit's repair before this check, as --output=json has it; NULL: none; since
+                                   -- schema 2
 );
 CREATE INDEX result_by_image ON result(image_id, id);
 CREATE INDEX result_by_run ON result(run_id);

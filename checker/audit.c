@@ -11,37 +11,12 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-#include "checker/auditdb.h"
-#include "checker/confine.h"
-#include "checker/pool.h"
+#include "checker/audit-inside.h"
 #include "checker/shard.h"
 #include "formats/base/text.h"
 #include "formats/finding.h"
 #include "formats/node/gate.h"
 #include "formats/registry.h"
-
-enum { OWN_MEMORY = 64 << 20 }; /* bytes that a worker has beside what an image costs */
-
-/* An image that is to be checked. Workers are confined to one folder, so the images in it are a group. */
-struct task {
-    const struct vd_candidate *image;
-    size_t folder; /* a number */
-};
-
-VD_VEC(task_vec, struct task)
-
-struct audit {
-    const struct vd_audit_options *opts;
-    struct vd_auditdb *db;
-    const struct vd_kept *kept;
-    size_t kept_n;
-    struct vd_candidate_vec found;
-    struct task_vec tasks;
-    struct vd_audit_sums *sums;
-    uint64_t done, bytes_read;
-    double began; /* with the first check */
-    bool is_full, was_resumed;
-};
 
 /* What a worker may say of an image, and whether that holds until something changes. */
 static const struct {
@@ -85,7 +60,7 @@ static double now(void)
 
 static void complain(void *opaque, const struct vd_err *err)
 {
-    struct audit *a = opaque;
+    struct vd_audit *a = opaque;
 
     a->sums->unreadable++;
     if (a->opts->complain)
@@ -95,13 +70,13 @@ static void complain(void *opaque, const struct vd_err *err)
 /* What was an image last night and is none by its first bytes now is damaged, not gone. */
 static bool is_known(void *opaque, const char *path)
 {
-    struct audit *a = opaque;
+    struct vd_audit *a = opaque;
     const struct vd_kept *kept = vd_auditdb_find(a->db, path);
 
     return kept && kept->had_format && !kept->is_gone;
 }
 
-static int find_images(struct audit *a, struct vd_err *err)
+static int find_images(struct vd_audit *a, struct vd_err *err)
 {
     struct vd_discover_options how = a->opts->discover;
 
@@ -117,11 +92,11 @@ static int by_path(const void *a, const void *b)
     return strcmp(((const struct vd_candidate *)a)->path, ((const struct vd_candidate *)b)->path);
 }
 
-static bool is_found(const struct audit *a, const char *path)
+struct vd_candidate *vd_audit_find(const struct vd_audit *a, const char *path)
 {
     const struct vd_candidate key = {.path = (char *)path};
 
-    return a->found.n && bsearch(&key, a->found.v, a->found.n, sizeof(key), by_path);
+    return a->found.n ? bsearch(&key, a->found.v, a->found.n, sizeof(key), by_path) : NULL;
 }
 
 static bool is_there(const char *path)
@@ -132,10 +107,10 @@ static bool is_there(const char *path)
 }
 
 /* Images of earlier runs that nobody finds any more, wherever they lay. */
-static int note_gone(struct audit *a, struct vd_err *err)
+static int note_gone(struct vd_audit *a, struct vd_err *err)
 {
     for (size_t i = 0; i < a->kept_n; i++)
-        if (!is_found(a, a->kept[i].path) && !is_there(a->kept[i].path) &&
+        if (!vd_audit_find(a, a->kept[i].path) && !is_there(a->kept[i].path) &&
             vd_auditdb_gone(a->db, &a->kept[i], err) < 0)
             return -1;
     return 0;
@@ -166,7 +141,7 @@ static bool has_same_base(const struct vd_kept *kept)
            (!path || (kept->backing_path && strcmp(path, kept->backing_path) == 0));
 }
 
-static bool is_unchanged(const struct audit *a, const struct vd_candidate *image, const char *rules)
+static bool is_unchanged(const struct vd_audit *a, const struct vd_candidate *image, const char *rules)
 {
     const struct vd_kept *kept = vd_auditdb_find(a->db, image->path);
 
@@ -185,25 +160,36 @@ static bool is_in_folder_of(const char *path, const char *other)
     return (size_t)(strrchr(other, '/') - other) == len && memcmp(path, other, len) == 0;
 }
 
-static int add_task(struct audit *a, const struct vd_candidate *image, struct vd_err *err)
+int vd_audit_add_task(struct vd_audit *a, struct vd_candidate *image, struct vd_err *err)
 {
-    const struct task *last = a->tasks.n ? &a->tasks.v[a->tasks.n - 1] : NULL;
-    struct task task = {.image = image};
+    const struct vd_task *last = a->tasks.n ? &a->tasks.v[a->tasks.n - 1] : NULL;
+    struct vd_task task = {.image = image};
 
     /* What a worker may read for one image with repair files, it may for no other. */
     if (last)
         task.folder = last->folder + (!is_in_folder_of(last->image->path, image->path) ||
                                       image->has_repair_files || last->image->has_repair_files);
-    return task_vec_push(&a->tasks, task) < 0 ? vd_fail_memory(err) : 0;
+    return vd_task_vec_push(&a->tasks, task) < 0 ? vd_fail_memory(err) : 0;
 }
 
-static int choose_tasks(struct audit *a, const char *rules, struct vd_err *err)
+void vd_audit_free_tasks(struct vd_task_vec *tasks)
+{
+    for (size_t i = 0; i < tasks->n; i++) {
+        for (size_t k = 0; k < tasks->v[i].others.n; k++)
+            free(tasks->v[i].others.v[k]);
+        vd_file_vec_done(&tasks->v[i].others);
+        json_decref(tasks->v[i].repair);
+    }
+    vd_task_vec_done(tasks);
+}
+
+static int choose_tasks(struct vd_audit *a, const char *rules, struct vd_err *err)
 {
     for (size_t i = 0; i < a->found.n; i++) {
-        const struct vd_candidate *image = &a->found.v[i];
+        struct vd_candidate *image = &a->found.v[i];
         bool is_as_it_was = is_unchanged(a, image, rules);
         int rc = is_as_it_was ? vd_auditdb_unchanged(a->db, vd_auditdb_find(a->db, image->path), err)
-                              : add_task(a, image, err);
+                              : vd_audit_add_task(a, image, err);
 
         if (rc < 0)
             return -1;
@@ -216,31 +202,22 @@ static int choose_tasks(struct audit *a, const char *rules, struct vd_err *err)
 
 static size_t group(void *opaque, size_t job)
 {
-    const struct audit *a = opaque;
+    const struct vd_audit *a = opaque;
 
     return a->opts->has_no_walls ? 0 : a->tasks.v[job].folder;
 }
 
 static int begin(void *opaque, size_t job, struct vd_err *err)
 {
-    const struct audit *a = opaque;
-    const struct vd_candidate *image = a->tasks.v[job].image;
-    const char *path = image->path, *slash = strrchr(path, '/');
-    vd_auto_mem char *elsewhere = NULL;
-    char folder[PATH_MAX];
+    const struct vd_audit *a = opaque;
 
     vd_confine_be_last();
-    if (a->opts->has_no_walls)
-        return 0;
-    snprintf(folder, sizeof(folder), "%.*s", slash == path ? 1 : (int)(slash - path), path);
-    if (image->has_repair_files && a->opts->elsewhere)
-        elsewhere = a->opts->elsewhere(a->opts->opaque, image);
-    return vd_confine(folder, elsewhere, err);
+    return vd_audit_confine(a, &a->tasks.v[job], false, err);
 }
 
 static uint64_t work(void *opaque, size_t job, FILE *out)
 {
-    const struct audit *a = opaque;
+    const struct vd_audit *a = opaque;
 
     return a->opts->check(a->opts->opaque, a->tasks.v[job].image, out);
 }
@@ -264,8 +241,7 @@ static json_t *failure(const char *reason)
                      vd_text_escape(text, sizeof(text), reason, strlen(reason)));
 }
 
-/* What a worker said; where that is nothing or nonsense, an error with the reason. */
-static json_t *object_of(const struct vd_pool_result *result)
+json_t *vd_audit_object(const struct vd_pool_result *result)
 {
     json_t *object = result->bytes ? json_loadb(result->bytes, result->len, 0, NULL) : NULL;
 
@@ -283,72 +259,98 @@ static uint64_t bytes_read_for(json_t *object)
     return bytes > 0 ? (uint64_t)bytes : 0;
 }
 
+int vd_audit_keep(struct vd_audit *a, const struct vd_candidate *image, json_t *object, bool is_complete,
+                  struct vd_err *err)
+{
+    const struct vd_kept *kept = vd_auditdb_find(a->db, image->path);
+    bool is_whole = statuses[status_of(object)].is_complete;
+
+    if (!is_whole && !is_there(image->path)) {
+        /* It vanished under our hands: no news. */
+        a->sums->found--;
+        return kept ? vd_auditdb_gone(a->db, kept, err) : 0;
+    }
+    is_complete = is_complete && is_whole && !json_is_true(json_object_get(object, "is_volatile"));
+    return vd_auditdb_put(a->db, image, object, is_complete, err);
+}
+
+/* The check after a repair tells how the image is; the repair, what was done, and what went wrong. */
+static int add_repair(json_t *object, json_t *repair)
+{
+    const char *status = json_string_value(json_object_get(repair, "status"));
+    bool failed = strcmp(status, "error") == 0;
+    bool is_clean = strcmp(json_string_value(json_object_get(object, "status")), "clean") == 0;
+
+    if (failed || (is_clean && strcmp(status, "repaired") == 0))
+        (void)json_object_set(object, "status", json_object_get(repair, "status"));
+    if (json_object_get(repair, "error"))
+        (void)json_object_set(object, "error", json_object_get(repair, "error"));
+    return json_object_get(repair, "repair")
+               ? json_object_set(object, "repair", json_object_get(repair, "repair"))
+               : 0;
+}
+
 static int done(void *opaque, size_t job, const struct vd_pool_result *result, struct vd_err *err)
 {
-    struct audit *a = opaque;
-    const struct vd_candidate *image = a->tasks.v[job].image;
-    const struct vd_kept *kept = vd_auditdb_find(a->db, image->path);
-    json_t *object = object_of(result);
-    bool is_complete;
-    int rc;
+    struct vd_audit *a = opaque;
+    const struct vd_task *task = &a->tasks.v[job];
+    json_t *object = vd_audit_object(result);
+    int rc = object ? 0 : vd_fail_memory(err);
 
-    if (!object)
-        return vd_fail_memory(err);
+    if (object && task->repair && add_repair(object, task->repair) < 0)
+        rc = vd_fail_memory(err);
     a->done++;
     a->bytes_read += bytes_read_for(object);
-    is_complete = statuses[status_of(object)].is_complete;
-    if (!is_complete && !is_there(image->path)) {
-        /* It vanished under our hands: no news. */
-        rc = kept ? vd_auditdb_gone(a->db, kept, err) : 0;
-        a->sums->found--;
-    } else {
-        is_complete = is_complete && !json_is_true(json_object_get(object, "is_volatile"));
-        rc = vd_auditdb_put(a->db, image, object, is_complete, err);
-        a->sums->checked++;
-    }
+    a->sums->checked += !task->repair; /* a check after a repair is part of it */
+    if (rc == 0)
+        rc = vd_audit_keep(a, task->image, object, true, err);
     json_decref(object);
     return rc;
 }
 
 /* How much was read, how fast it goes and how long it will. */
-static void tell_progress(const struct audit *a)
+static void tell_progress(const struct vd_audit *a)
 {
     double seconds = now() - a->began;
     char what[120], size[VD_TEXT_SIZE_MAX];
-    uint64_t left = a->done ? (uint64_t)(seconds / (double)a->done * (double)(a->tasks.n - a->done)) : 0;
+    uint64_t left = a->done ? (uint64_t)(seconds / (double)a->done * (double)(a->total - a->done)) : 0;
 
     snprintf(what, sizeof(what), "%s read, %.1f images a second, %" PRIu64 ":%02" PRIu64 " left: image",
              vd_text_size(size, a->bytes_read), seconds > 0 ? (double)a->done / seconds : 0.0, left / 60,
              left % 60);
-    vd_budget_progress(a->opts->budget, what, a->done, a->tasks.n);
+    vd_budget_progress(a->opts->budget, what, a->done, a->total);
 }
 
-static int tick(void *opaque, struct vd_err *err)
+int vd_audit_tick(void *opaque, struct vd_err *err)
 {
-    struct audit *a = opaque;
+    struct vd_audit *a = opaque;
 
     if (a->opts->budget->progress)
         tell_progress(a);
     return vd_auditdb_tick(a->db, err);
 }
 
-static int check_all(struct audit *a, struct vd_err *err)
+int vd_audit_check(struct vd_audit *a, struct vd_err *err)
 {
     const struct vd_pool_options pool = {
         .jobs_n = a->tasks.n,
         .workers = a->opts->workers,
         .timeout_s = a->opts->timeout_s,
-        .max_memory = a->opts->max_memory ? a->opts->max_memory + OWN_MEMORY : 0,
+        .max_memory = a->opts->max_memory ? a->opts->max_memory + VD_AUDIT_OWN_MEMORY : 0,
         .budget = a->opts->budget,
         .group = group,
         .begin = begin,
         .work = work,
         .done = done,
-        .tick = tick,
+        .tick = vd_audit_tick,
         .opaque = a,
     };
 
     a->began = now();
+    a->done = 0;
+    a->total = a->tasks.n;
+    if (vd_audit_look_elsewhere(a, &a->tasks, err) < 0)
+        return -1;
     return vd_pool_run(&pool, err);
 }
 
@@ -377,7 +379,7 @@ static void name_farm(const struct vd_audit_options *opts, char *text, size_t ro
     snprintf(text, room, "%016" PRIx64, hash);
 }
 
-static int begin_run(struct audit *a, const char *rules, struct vd_err *err)
+static int begin_run(struct vd_audit *a, const char *rules, struct vd_err *err)
 {
     char farm[32];
     struct vd_run_row row = {
@@ -398,7 +400,7 @@ static int begin_run(struct audit *a, const char *rules, struct vd_err *err)
     return vd_auditdb_load(a->db, a->opts->host, &a->kept, &a->kept_n, err);
 }
 
-static int run_all(struct audit *a, struct vd_err *err)
+static int run_all(struct vd_audit *a, struct vd_err *err)
 {
     char rules[64];
 
@@ -410,11 +412,13 @@ static int run_all(struct audit *a, struct vd_err *err)
     if (a->opts->shards > 1 && vd_shard_keep(a->opts, &a->found, err) < 0)
         return -1;
     a->sums->found = a->found.n;
-    return choose_tasks(a, rules, err) < 0 ? -1 : check_all(a, err);
+    if (choose_tasks(a, rules, err) < 0 || vd_audit_check(a, err) < 0)
+        return -1;
+    return a->opts->repair_level ? vd_audit_repair(a, err) : 0;
 }
 
 /* What was finished is kept, however it ended. */
-static int end_run(struct audit *a, bool was_cut_off, double seconds, struct vd_err *err)
+static int end_run(struct vd_audit *a, bool was_cut_off, double seconds, struct vd_err *err)
 {
     const struct vd_run_sums sums = {
         .found = a->sums->found,
@@ -432,7 +436,7 @@ static int end_run(struct audit *a, bool was_cut_off, double seconds, struct vd_
 
 int vd_audit_run(const struct vd_audit_options *opts, struct vd_audit_sums *sums, struct vd_err *err)
 {
-    struct audit a = {.opts = opts, .sums = sums};
+    struct vd_audit a = {.opts = opts, .sums = sums};
     struct vd_err why = VD_ERR_INIT;
     double start = now();
     int rc;
@@ -447,7 +451,7 @@ int vd_audit_run(const struct vd_audit_options *opts, struct vd_audit_sums *sums
     if (end_run(&a, rc < 0, sums->seconds, rc < 0 ? &why : err) < 0)
         rc = -1;
     vd_auditdb_close(a.db);
-    task_vec_done(&a.tasks);
+    vd_audit_free_tasks(&a.tasks);
     vd_candidates_free(&a.found);
     return rc;
 }

@@ -4,6 +4,7 @@
  * they say.
  *
  *     discover -> which shard? -> unchanged? -> pool of workers -> database
+ *                        -> repairable? -> pool of workers that repair -> pool of workers -> database
  *
  * How an image is checked is the caller's: this page knows of files, workers and results.
  */
@@ -29,14 +30,19 @@ struct vd_audit_options {
     unsigned keep_days;     /* 0: for ever */
     const struct vd_budget *budget;
 
+    /* Repairs: NULL, "leaks" or "safe"; and the folder of undo files, an absolute path, or NULL. */
+    const char *repair_level, *undo_folder;
+
     /* In a worker. check() writes what --output=json has for the image, as one object, and answers for how
-     * many nanoseconds the worker rests then; look() writes the path of the image's backing file, or nothing.
+     * many nanoseconds the worker rests then; repair() does so of a repair, with is_cancelled where a signal
+     * ended it; look() writes the path of the image's backing file, or nothing; elsewhere() the paths of
+     * files that lie elsewhere and are needed for an image with repair files beside it, each with a NUL
+     * behind it.
      */
     uint64_t (*check)(void *opaque, const struct vd_candidate *image, FILE *out);
+    uint64_t (*repair)(void *opaque, const struct vd_candidate *image, FILE *out);
     void (*look)(void *opaque, const struct vd_candidate *image, FILE *out);
-    /* In a worker, before its walls are up: a file that lies elsewhere and is read for this image, malloc'd;
-     * NULL: none. Only asked where repair files lie beside it. */
-    char *(*elsewhere)(void *opaque, const struct vd_candidate *image);
+    void (*elsewhere)(void *opaque, const struct vd_candidate *image, FILE *out);
     /* In the parent: what could not be looked at, and is no image's result. */
     void (*complain)(void *opaque, const struct vd_err *err);
     void *opaque;
@@ -44,6 +50,7 @@ struct vd_audit_options {
 
 struct vd_audit_sums {
     uint64_t found, checked, unchanged, unreadable; /* images; the last: paths */
+    uint64_t repaired;                              /* of the images: written to */
     bool was_resumed;
     double seconds;
     char run[64]; /* its name; "": none was begun */

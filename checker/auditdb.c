@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "checker/database.h"
+#include "formats/finding.h"
 
 static const char schema[] =
 #include "checker/audit-schema.inc"
@@ -37,6 +38,8 @@ enum statement {
     DROP_CHAIN,
     NEW_CHAIN,
     GONE,
+    DROP_RESULT,
+    MENDABLE,
     STATEMENTS_N
 };
 
@@ -57,15 +60,16 @@ static const char *const texts[] = {
         " WHERE host = ?1",
     [SEEN] = "UPDATE image SET last_run = ?1, is_gone = 0 WHERE id = ?2",
     [NEW_IMAGE] = "INSERT INTO image(host, path, first_run, last_run)"
-                  " VALUES((SELECT host FROM run WHERE id = ?1), ?2, ?1, ?1)",
+                  " VALUES((SELECT host FROM run WHERE id = ?1), ?2, ?1, ?1)"
+                  " ON CONFLICT(host, path) DO UPDATE SET last_run = ?1 RETURNING id",
     [NEW_RESULT] =
         "INSERT INTO result(image_id, run_id, checked_at, status, reason, is_complete, rules,"
         " dev, ino, mtime_ns, ctime_ns, size, metadata_xxh, format, virtual_size, file_size, cluster_size,"
         " corruptions, leaks, states, warnings, errors, leaked_bytes,"
         " clusters_total, clusters_allocated, clusters_fragmented, clusters_compressed, clusters_zero,"
-        " image_end_offset, reads, bytes_read, seconds, strip)"
+        " image_end_offset, reads, bytes_read, seconds, strip, repair)"
         " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,"
-        " ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33)",
+        " ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34)",
     [NEW_FINDING] = "INSERT INTO finding VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     [SET_RESULT] = "UPDATE image SET result_id = ?1, last_run = ?2, is_gone = 0,"
                    " known_as = ifnull(nullif((SELECT format FROM result WHERE id = ?1), 'raw'), known_as) "
@@ -73,6 +77,14 @@ static const char *const texts[] = {
     [DROP_CHAIN] = "DELETE FROM chain WHERE image_id = ?1",
     [NEW_CHAIN] = "INSERT INTO chain(image_id, name, state, path, dev, ino) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
     [GONE] = "UPDATE image SET last_run = ?1, is_gone = 1 WHERE id = ?2 AND NOT is_gone",
+    [DROP_RESULT] = "DELETE FROM result WHERE run_id = ?1 AND image_id = ?2",
+    [MENDABLE] =
+        "SELECT image.path, chain.path, result.repair, is_complete, status, run_id = ?1,"
+        " EXISTS(SELECT 1 FROM finding f WHERE f.result_id = result.id AND severity <> 'warning'"
+        " AND level IN ('leaks', ?2)),"
+        " EXISTS(SELECT 1 FROM finding f WHERE f.result_id = result.id AND f.finding = ?3)"
+        " FROM image JOIN result ON result.id = image.result_id LEFT JOIN chain ON chain.image_id = image.id"
+        " WHERE last_run = ?1 AND NOT is_gone ORDER BY image.path",
 };
 
 VD_VEC(kept_vec, struct vd_kept)
@@ -202,8 +214,8 @@ static int make_schema(struct vd_auditdb *db, struct vd_err *err)
 static int migrate(struct vd_auditdb *db, int64_t version, struct vd_err *err)
 {
     static const char *const steps[VD_AUDITDB_SCHEMA - 1] = {
-        "ALTER TABLE result ADD COLUMN strip TEXT; PRAGMA user_version=2;"
-        " UPDATE meta SET value = '2' WHERE key = 'schema'",
+        "ALTER TABLE result ADD COLUMN strip TEXT; ALTER TABLE result ADD COLUMN repair TEXT;"
+        " PRAGMA user_version=2; UPDATE meta SET value = '2' WHERE key = 'schema'",
     };
 
     for (; version < VD_AUDITDB_SCHEMA; version++)
@@ -553,6 +565,8 @@ static int put_result(struct vd_auditdb *db, int64_t image_id, const struct vd_c
     static const char *const plain[] = {"format", "virtual_size", "file_size", "cluster_size"};
     static const char *const counts[] = {"corruptions", "leaks", "states", "warnings", "errors"};
     static const char *const clusters[] = {"total", "allocated", "fragmented", "compressed", "zero"};
+    json_t *repair = json_object_get(object, "repair");
+    vd_auto_mem char *repair_text = json_is_object(repair) ? json_dumps(repair, JSON_COMPACT) : NULL;
     sqlite3_stmt *stmt = ask(db, NEW_RESULT, err);
 
     if (!stmt)
@@ -577,6 +591,7 @@ static int put_result(struct vd_auditdb *db, int64_t image_id, const struct vd_c
     bind_number(stmt, 31, json_object_get(object, "io"), "bytes_read");
     sqlite3_bind_double(stmt, 32, json_number_value(json_object_get(object, "seconds")));
     bind_text(stmt, 33, json_string_value(json_object_get(object, "strip")));
+    bind_text(stmt, 34, repair_text);
     return done(db, stmt, err);
 }
 
@@ -642,10 +657,9 @@ static int new_image(struct vd_auditdb *db, const char *path, int64_t *id, struc
         return -1;
     sqlite3_bind_int64(stmt, 1, db->run_id);
     bind_text(stmt, 2, path);
-    if (done(db, stmt, err) < 0)
-        return -1;
-    *id = sqlite3_last_insert_rowid(db->db);
-    return 0;
+    if (sqlite3_step(stmt) == SQLITE_ROW)
+        *id = sqlite3_column_int64(stmt, 0);
+    return done(db, stmt, err);
 }
 
 static int set_result(struct vd_auditdb *db, int64_t image_id, int64_t result_id, struct vd_err *err)
@@ -663,10 +677,11 @@ static int set_result(struct vd_auditdb *db, int64_t image_id, int64_t result_id
 int vd_auditdb_put(struct vd_auditdb *db, const struct vd_candidate *image, json_t *object, bool is_complete,
                    struct vd_err *err)
 {
-    int64_t image_id, result_id;
+    int64_t image_id = 0, result_id;
     json_t *findings = json_object_get(object, "findings"), *finding;
 
     if (enter_batch(db, err) < 0 || new_image(db, image->path, &image_id, err) < 0 ||
+        simple(db, DROP_RESULT, db->run_id, image_id, err) < 0 ||
         put_result(db, image_id, image, object, is_complete, err) < 0)
         return -1;
     result_id = sqlite3_last_insert_rowid(db->db);
@@ -678,6 +693,67 @@ int vd_auditdb_put(struct vd_auditdb *db, const struct vd_candidate *image, json
         return -1;
     db->batch_n++;
     return 0;
+}
+
+/* ---- repairs */
+
+/* Was a repair of this level, or of a higher one, made or refused? */
+static bool covers(const char *repair, const char *level)
+{
+    json_t *object = repair ? json_loads(repair, 0, NULL) : NULL;
+    const char *was = json_string_value(json_object_get(object, "level"));
+    bool does = was && (strcmp(was, level) == 0 || strcmp(was, "safe") == 0);
+
+    json_decref(object);
+    return does;
+}
+
+static int add_mendable(sqlite3_stmt *stmt, const char *level, struct vd_mendable_vec *rows,
+                        struct vd_err *err)
+{
+    const char *status = (const char *)sqlite3_column_text(stmt, 4);
+    struct vd_mendable row = {
+        .path = text_at(stmt, 0),
+        .base = text_at(stmt, 1),
+        .was_tried = sqlite3_column_int(stmt, 3) && covers((const char *)sqlite3_column_text(stmt, 2), level),
+        .is_error = status && strcmp(status, "error") == 0,
+        .is_of_this_run = sqlite3_column_int(stmt, 5) != 0,
+        .is_repairable = sqlite3_column_int(stmt, 6) != 0,
+        .is_unfinished = sqlite3_column_int(stmt, 7) != 0,
+    };
+
+    if (vd_mendable_vec_push(rows, row) < 0 || !row.path)
+        return vd_fail_memory(err);
+    return 0;
+}
+
+int vd_auditdb_mendable(struct vd_auditdb *db, const char *level, struct vd_mendable_vec *rows,
+                        struct vd_err *err)
+{
+    sqlite3_stmt *stmt = ask(db, MENDABLE, err);
+    int rc;
+
+    if (!stmt)
+        return -1;
+    sqlite3_bind_int64(stmt, 1, db->run_id);
+    bind_text(stmt, 2, level);
+    bind_text(stmt, 3, vd_image_findings[VD_IMAGE_REPAIR_UNFINISHED - VD_IMAGE_FINDINGS].id);
+    while ((rc = sqlite3_step(stmt)) == SQLITE_ROW)
+        if (add_mendable(stmt, level, rows, err) < 0)
+            break;
+    sqlite3_reset(stmt);
+    if (rc != SQLITE_DONE)
+        return rc == SQLITE_ROW ? -1 : fail_db(db, err);
+    return 0;
+}
+
+void vd_mendable_free(struct vd_mendable_vec *rows)
+{
+    for (size_t i = 0; i < rows->n; i++) {
+        free(rows->v[i].path);
+        free(rows->v[i].base);
+    }
+    vd_mendable_vec_done(rows);
 }
 
 /* ---- the past */

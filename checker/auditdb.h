@@ -76,9 +76,26 @@ int vd_auditdb_unchanged(struct vd_auditdb *db, const struct vd_kept *kept, stru
 
 /* The new result of an image: the JSON object that --output=json has for it, with "backing" where it has one
  * (struct vd_kept's three strings as "name", "state", "path", with "dev" and "ino"), and "strip" where there
- * is a map. It is read as what a stranger says. */
+ * is a map. It is read as what a stranger says. One that the same run has already goes. */
 int vd_auditdb_put(struct vd_auditdb *db, const struct vd_candidate *image, json_t *object, bool is_complete,
                    struct vd_err *err);
+
+/* An image that this run has seen, as a repair of a level looks at it. */
+struct vd_mendable {
+    char *path, *base;   /* base: where its backing file was found, or NULL */
+    bool is_repairable;  /* something was found that such a repair does away with */
+    bool is_unfinished;  /* a repair of it was cut off */
+    bool is_error;       /* the check could not be completed */
+    bool was_tried;      /* by such a repair, and is as it was left */
+    bool is_of_this_run; /* its newest result is */
+};
+
+VD_VEC(vd_mendable_vec, struct vd_mendable)
+
+/* Appends all images of this run, by path. level: "leaks" or "safe". */
+int vd_auditdb_mendable(struct vd_auditdb *db, const char *level, struct vd_mendable_vec *rows,
+                        struct vd_err *err);
+void vd_mendable_free(struct vd_mendable_vec *rows);
 
 /* The image is there no more. */
 int vd_auditdb_gone(struct vd_auditdb *db, const struct vd_kept *kept, struct vd_err *err);

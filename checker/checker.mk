@@ -1,6 +1,7 @@
 libvdcheck_a_SOURCES += \
 	checker/alone.c checker/alone.h \
-	checker/audit.c checker/audit.h \
+	checker/audit.c checker/audit.h checker/audit-inside.h \
+	checker/audit-elsewhere.c checker/audit-repair.c \
 	checker/auditdb.c checker/auditdb.h \
 	checker/cancel.c checker/cancel.h \
 	checker/check.c checker/check.h \

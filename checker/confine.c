@@ -11,6 +11,7 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/prctl.h>
@@ -27,8 +28,11 @@ enum { CREATE_RULESET = 444, ADD_RULE = 445, RESTRICT_SELF = 446 }; /* the same 
 enum {
     ASK_VERSION = 1,
     PATH_BENEATH = 1,
+    FS_WRITE_FILE = 1 << 1,
     FS_READ_FILE = 1 << 2,
     FS_READ_DIR = 1 << 3,
+    FS_REMOVE_FILE = 1 << 5,
+    FS_MAKE_REG = 1 << 8,
     FS_ALL_V1 = (1 << 13) - 1,
     FS_REFER = 1 << 13,     /* version 2 */
     FS_TRUNCATE = 1 << 14,  /* version 3 */
@@ -72,26 +76,47 @@ static int allow(int set, int what, uint64_t rights, struct vd_err *err)
     return vd_fail(err, VD_ERR_IO, errno, "cannot confine the worker (--no-sandbox goes without)");
 }
 
-static int allow_all(int set, const char *folder, const char *file, struct vd_err *err)
+static int allow_folder(int set, const char *folder, uint64_t rights, struct vd_err *err)
 {
     int fd = open(folder, O_PATH | O_CLOEXEC | O_DIRECTORY), rc;
 
     if (fd < 0)
         return vd_fail(err, VD_ERR_IO, errno, "%s: cannot open the folder", folder);
-    rc = allow(set, fd, FS_READ_FILE | FS_READ_DIR, err);
+    rc = allow(set, fd, rights, err);
     close(fd);
-    fd = rc == 0 && file ? open(file, O_PATH | O_CLOEXEC | O_NOFOLLOW) : -1;
+    return rc;
+}
+
+static int allow_file(int set, const char *file, struct vd_err *err)
+{
+    int fd = open(file, O_PATH | O_CLOEXEC | O_NOFOLLOW), rc;
+
     if (fd < 0)
-        return rc;
+        return 0;
     rc = allow(set, fd, FS_READ_FILE, err);
     close(fd);
     return rc;
 }
 
-static int restrict_files(const char *folder, const char *file, struct vd_err *err)
+static int allow_all(int set, const struct vd_walls *walls, uint64_t writing, struct vd_err *err)
+{
+    if (allow_folder(set, walls->folder, FS_READ_FILE | FS_READ_DIR, err) < 0)
+        return -1;
+    for (size_t i = 0; i < walls->files_n; i++)
+        if (allow_file(set, walls->files[i], err) < 0)
+            return -1;
+    for (size_t i = 0; i < walls->writable_n; i++)
+        if (allow_folder(set, walls->writable[i], writing, err) < 0)
+            return -1;
+    return 0;
+}
+
+static int restrict_files(const struct vd_walls *walls, struct vd_err *err)
 {
     long version = syscall(CREATE_RULESET, NULL, 0, ASK_VERSION);
     struct ruleset all = all_of(version);
+    uint64_t writing =
+        FS_READ_FILE | FS_READ_DIR | FS_WRITE_FILE | FS_MAKE_REG | FS_REMOVE_FILE | (all.fs & FS_TRUNCATE);
     int set, rc;
 
     if (version < 1)
@@ -99,7 +124,7 @@ static int restrict_files(const char *folder, const char *file, struct vd_err *e
     set = (int)syscall(CREATE_RULESET, &all, size_of(version), 0);
     if (set < 0)
         return vd_fail(err, VD_ERR_IO, errno, "cannot confine the worker (--no-sandbox goes without)");
-    rc = allow_all(set, folder, file, err);
+    rc = allow_all(set, walls, writing, err);
     if (rc == 0 && syscall(RESTRICT_SELF, set, 0) < 0)
         rc = vd_fail(err, VD_ERR_IO, errno,
                      "cannot confine the worker to its folder (--no-sandbox goes without)");
@@ -117,85 +142,139 @@ static int restrict_files(const char *folder, const char *file, struct vd_err *e
 
 #ifdef OUR_ARCH
 
-/* Two jumps a call; machines that never had the old ones have no numbers for them. */
-#define ALLOW(call)                                                                                          \
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##call, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
-
-/*
- * What a check needs: reading, memory, time. What is not here answers EPERM, so that a library that asks for
- * more does without.
- */
-static struct sock_filter filter[] = {
-    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, OUR_ARCH, 1, 0),
-    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-    ALLOW(read),
-    ALLOW(pread64),
-    ALLOW(readv),
-    ALLOW(preadv),
-    ALLOW(write), /* to what is open: the parent, standard error */
-    ALLOW(writev),
-    ALLOW(openat),
-    ALLOW(openat2),
-    ALLOW(close),
-    ALLOW(fstat),
-    ALLOW(newfstatat),
-    ALLOW(statx),
-    ALLOW(statfs),
-    ALLOW(fstatfs),
-    ALLOW(lseek),
-    ALLOW(fcntl),
-    ALLOW(fadvise64),
-    ALLOW(faccessat),
-    ALLOW(faccessat2),
-    ALLOW(readlinkat),
-    ALLOW(getcwd),
-    ALLOW(getdents64),
-    ALLOW(mmap),
-    ALLOW(munmap),
-    ALLOW(mremap),
-    ALLOW(mprotect),
-    ALLOW(madvise),
-    ALLOW(brk),
-    ALLOW(futex),
-    ALLOW(sched_yield),
-    ALLOW(clock_gettime),
-    ALLOW(clock_nanosleep),
-    ALLOW(nanosleep),
-    ALLOW(gettimeofday),
-    ALLOW(getrandom),
-    ALLOW(getpid),
-    ALLOW(gettid),
-    ALLOW(getuid),
-    ALLOW(geteuid),
-    ALLOW(getgid),
-    ALLOW(getegid),
-    ALLOW(getrlimit),
-    ALLOW(getrusage),
-    ALLOW(uname),
-    ALLOW(rt_sigaction),
-    ALLOW(rt_sigprocmask),
-    ALLOW(rt_sigreturn),
-    ALLOW(sigaltstack),
-    ALLOW(restart_syscall),
-    ALLOW(exit),
-    ALLOW(exit_group),
+/* What a check needs: reading, memory, time. New machines have no numbers for the old ones. */
+static const unsigned reading[] = {
+    SYS_read,
+    SYS_pread64,
+    SYS_readv,
+    SYS_preadv,
+    SYS_preadv2,
+    SYS_write, /* to what is open: the parent, standard error */
+    SYS_writev,
+    SYS_openat,
+    SYS_openat2,
+    SYS_close,
+    SYS_fstat,
+    SYS_newfstatat,
+    SYS_statx,
+    SYS_statfs,
+    SYS_fstatfs,
+    SYS_lseek,
+    SYS_fcntl,
+    SYS_fadvise64,
+    SYS_faccessat,
+    SYS_faccessat2,
+    SYS_readlinkat,
+    SYS_getcwd,
+    SYS_getdents64,
+    SYS_mmap,
+    SYS_munmap,
+    SYS_mremap,
+    SYS_mprotect,
+    SYS_madvise,
+    SYS_brk,
+    SYS_futex,
+    SYS_sched_yield,
+    SYS_clock_gettime,
+    SYS_clock_nanosleep,
+    SYS_nanosleep,
+    SYS_gettimeofday,
+    SYS_getrandom,
+    SYS_getpid,
+    SYS_gettid,
+    SYS_getuid,
+    SYS_geteuid,
+    SYS_getgid,
+    SYS_getegid,
+    SYS_getrlimit,
+    SYS_getrusage,
+    SYS_uname,
+    SYS_rt_sigaction,
+    SYS_rt_sigprocmask,
+    SYS_rt_sigreturn,
+    SYS_sigaltstack,
+    SYS_restart_syscall,
+    SYS_exit,
+    SYS_exit_group,
 #ifdef SYS_open
-    ALLOW(open),
-    ALLOW(stat),
-    ALLOW(lstat),
-    ALLOW(access),
-    ALLOW(readlink),
-    ALLOW(time),
+    SYS_open,
+    SYS_stat,
+    SYS_lstat,
+    SYS_access,
+    SYS_readlink,
+    SYS_time,
 #endif
-    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
 };
 
-static int restrict_calls(struct vd_err *err)
-{
-    struct sock_fprog program = {.len = VD_ARRAY_SIZE(filter), .filter = filter};
+/* And what a repair needs beside it: the image, its journal and SQLite's journal of that. */
+static const unsigned writing[] = {
+    SYS_pwrite64, SYS_pwritev, SYS_ftruncate, SYS_fsync, SYS_fdatasync, SYS_fchmod, SYS_fchown, SYS_unlinkat,
+#ifdef SYS_unlink
+    SYS_unlink,
+#endif
+};
 
+enum { FRAME = 16, FILTER_MAX = FRAME + 2 * (VD_ARRAY_SIZE(reading) + VD_ARRAY_SIZE(writing)) };
+
+struct filter {
+    struct sock_filter v[FILTER_MAX];
+    unsigned short n;
+};
+
+static void add(struct filter *f, struct sock_filter instruction)
+{
+    f->v[f->n++] = instruction;
+}
+
+static void add_calls(struct filter *f, const unsigned *calls, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        add(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, calls[i], 0, 1));
+        add(f, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+    }
+}
+
+/* A limit of our own may be asked for and not be set: a process of 0, no new limit. */
+static void add_ask_limit(struct filter *f)
+{
+    static const unsigned must_be_0[] = {
+        offsetof(struct seccomp_data, args[0]),
+        offsetof(struct seccomp_data, args[2]),
+        offsetof(struct seccomp_data, args[2]) + 4,
+    };
+    unsigned char left = 2 * VD_ARRAY_SIZE(must_be_0) + 1;
+
+    add(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_prlimit64, 0, left));
+    for (size_t i = 0; i < VD_ARRAY_SIZE(must_be_0); i++) {
+        left -= 2;
+        add(f, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, must_be_0[i]));
+        add(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, left));
+    }
+    add(f, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+}
+
+/* What is not allowed answers EPERM, so that a library that asks for more does without. */
+static void make_filter(struct filter *f, bool writes)
+{
+    add(f, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)));
+    add(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, OUR_ARCH, 1, 0));
+    add(f, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));
+    add(f, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)));
+    add_calls(f, reading, VD_ARRAY_SIZE(reading));
+    if (writes) {
+        add_calls(f, writing, VD_ARRAY_SIZE(writing));
+        add_ask_limit(f);
+    }
+    add(f, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM));
+}
+
+static int restrict_calls(bool writes, struct vd_err *err)
+{
+    struct filter filter = {.n = 0};
+    struct sock_fprog program = {.filter = filter.v};
+
+    make_filter(&filter, writes);
+    program.len = filter.n;
     if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0)
         return 0;
     if (errno == EINVAL || errno == ENOSYS)
@@ -206,19 +285,20 @@ static int restrict_calls(struct vd_err *err)
 
 #else
 
-static int restrict_calls(struct vd_err *err)
+static int restrict_calls(bool writes, struct vd_err *err)
 {
+    (void)writes;
     (void)err;
     return 0;
 }
 
 #endif
 
-int vd_confine(const char *folder, const char *file, struct vd_err *err)
+int vd_confine(const struct vd_walls *walls, struct vd_err *err)
 {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return vd_fail(err, VD_ERR_IO, errno, "cannot confine the worker (--no-sandbox goes without)");
-    return restrict_files(folder, file, err) < 0 ? -1 : restrict_calls(err);
+    return restrict_files(walls, err) < 0 ? -1 : restrict_calls(walls->writable_n > 0, err);
 }
 
 void vd_confine_be_last(void)

@@ -138,19 +138,25 @@ static ssize_t read_head(struct search *s, int fd, const struct stat *st, size_t
     return n;
 }
 
+static void learn(struct search *s, int fd, const char *path, const struct stat *st, struct vd_candidate *c)
+{
+    ssize_t n = read_head(s, fd, st, VD_HEAD_BYTES);
+
+    c->id = (struct vd_identity){.dev = st->st_dev,
+                                 .ino = st->st_ino,
+                                 .size = (uint64_t)st->st_size,
+                                 .mtime_ns = nanoseconds(st->st_mtim),
+                                 .ctime_ns = nanoseconds(st->st_ctim),
+                                 .head_xxh = XXH3_64bits(s->head, n > 0 ? (size_t)n : 0),
+                                 .is_settled = n >= 0 && is_settled(st)};
+    c->has_repair_files = has_beside(path, undo_mark) || has_beside(path, stub_mark);
+}
+
 static int add(struct search *s, int fd, const char *path, const struct stat *st, bool is_raw)
 {
     struct vd_candidate c = {.path = strdup(path), .is_raw = is_raw};
-    ssize_t n = read_head(s, fd, st, VD_HEAD_BYTES);
 
-    c.id = (struct vd_identity){.dev = st->st_dev,
-                                .ino = st->st_ino,
-                                .size = (uint64_t)st->st_size,
-                                .mtime_ns = nanoseconds(st->st_mtim),
-                                .ctime_ns = nanoseconds(st->st_ctim),
-                                .head_xxh = XXH3_64bits(s->head, n > 0 ? (size_t)n : 0),
-                                .is_settled = n >= 0 && is_settled(st)};
-    c.has_repair_files = has_beside(path, undo_mark) || has_beside(path, stub_mark);
+    learn(s, fd, path, st, &c);
     if (c.path && vd_candidate_vec_push(s->found, c) == 0)
         return 0;
     free(c.path);
@@ -374,6 +380,30 @@ int vd_discover(const char *const *paths, size_t n, const struct vd_discover_opt
     free(s.head);
     count_once(found);
     return rc;
+}
+
+int vd_candidate_look_again(struct vd_candidate *image, struct vd_err *err)
+{
+    enum { TRIES = 10 };
+    static const struct timespec moment = {.tv_nsec = 5000000};
+    struct search s = {.head = malloc(VD_HEAD_BYTES)};
+    int fd = s.head ? open_below(AT_FDCWD, image->path, 0) : -1;
+    struct stat st;
+
+    for (int i = 0; fd >= 0 && i < TRIES && fstat(fd, &st) == 0; i++) {
+        learn(&s, fd, image->path, &st, image);
+        if (image->id.is_settled)
+            break;
+        nanosleep(&moment, NULL);
+    }
+    if (fd >= 0 && s.was_cold)
+        (void)posix_fadvise(fd, 0, VD_HEAD_BYTES, POSIX_FADV_DONTNEED);
+    if (fd >= 0)
+        close(fd);
+    if (!s.head)
+        return vd_fail_memory(err);
+    free(s.head);
+    return 0;
 }
 
 void vd_candidates_free(struct vd_candidate_vec *found)

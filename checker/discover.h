@@ -61,6 +61,10 @@ struct vd_discover_options {
  */
 int vd_discover(const char *const *paths, size_t n, const struct vd_discover_options *opts,
                 struct vd_candidate_vec *found, struct vd_err *err);
+
+/* Learns what is known of the file itself anew: it was written to since. Waits for moments, so that it is
+ * settled. What has vanished stays as it was. -1 for want of memory. */
+int vd_candidate_look_again(struct vd_candidate *image, struct vd_err *err);
 void vd_candidates_free(struct vd_candidate_vec *found);
 
 #endif

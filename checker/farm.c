@@ -47,7 +47,8 @@ enum {
     RESULT_ID,
     IMAGE_ID,
     NUMBERS,
-    STRIP = NUMBERS + VD_FARM_NUMBERS
+    STRIP = NUMBERS + VD_FARM_NUMBERS,
+    REPAIR
 };
 
 static const char before_sql[] =
@@ -114,6 +115,7 @@ static void free_result(struct vd_farm_result *result)
     free(result->reason);
     free(result->format);
     free(result->strip);
+    free(result->repair);
     *result = (struct vd_farm_result){0};
 }
 
@@ -203,6 +205,7 @@ static int read_image(struct reader *r, sqlite3_stmt *stmt, struct vd_err *err)
                    .reason = text_at(stmt, REASON),
                    .format = text_at(stmt, FORMAT),
                    .strip = text_at(stmt, STRIP),
+                   .repair = text_at(stmt, REPAIR),
                    .seconds = sqlite3_column_double(stmt, SECONDS)},
         .backing_name = text_at(stmt, CHAIN_NAME),
         .backing_state = text_at(stmt, CHAIN_STATE),
@@ -284,10 +287,17 @@ static int refuse_other_files(struct reader *r, struct vd_err *err)
     return 0;
 }
 
+/* A report writes nothing, so an older database is read as it is. */
+static int read_images(struct reader *r, struct vd_err *err)
+{
+    char sql[sizeof(images_sql) + 100];
+
+    snprintf(sql, sizeof(sql), images_sql, r->version >= 2 ? "strip, repair" : "NULL, NULL");
+    return each_row(r, sql, read_image, err);
+}
+
 static int read_all(struct reader *r, struct vd_err *err)
 {
-    char images[sizeof(images_sql) + 8];
-
     /* One state of the file, whatever an audit writes meanwhile. */
     if (sqlite3_exec(r->db, "BEGIN", NULL, NULL, NULL) != SQLITE_OK)
         return fail_db(r, err);
@@ -296,8 +306,7 @@ static int read_all(struct reader *r, struct vd_err *err)
     if (sqlite3_prepare_v2(r->db, before_sql, -1, &r->before, NULL) != SQLITE_OK ||
         sqlite3_prepare_v2(r->db, findings_sql, -1, &r->findings, NULL) != SQLITE_OK)
         return fail_db(r, err);
-    snprintf(images, sizeof(images), images_sql, r->version < 2 ? "NULL" : "strip");
-    return each_row(r, runs_sql, read_run, err) < 0 ? -1 : each_row(r, images, read_image, err);
+    return each_row(r, runs_sql, read_run, err) < 0 ? -1 : read_images(r, err);
 }
 
 /* What a reader that fails half-way has added goes again. */

@@ -53,6 +53,7 @@ struct vd_farm_result {
     char *signature;       /* equal for results that say the same */
     char *reason, *format; /* or NULL */
     char *strip;           /* audit-schema.sql has the letters; or NULL */
+    char *repair;          /* JSON: what an audit's repair did before this check; NULL: there was none */
     int64_t numbers[VD_FARM_NUMBERS];
     double seconds;
     struct vd_farm_finding_vec findings;

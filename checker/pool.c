@@ -29,18 +29,25 @@
 #define HAS_SANITIZER 0
 #endif
 
-enum { TICK_MS = 1000, READ_BYTES = 65536 };
+enum {
+    TICK_MS = 1000,
+    READ_BYTES = 65536,
+    GRACE_MS = 30000, /* after a signal, for a worker that has not asked for more */
+};
 
-/* Before the bytes of a result. A worker that could not begin tells its story as the bytes. */
+enum message { RESULT, STORY, NEEDS_TIME };
+
+/* Before the bytes of a result. A worker that could not begin tells its story as the bytes; one that needs
+ * time has none. */
 struct head {
     uint64_t len, rest_ns;
-    uint64_t is_story;
+    uint64_t message; /* enum message */
 };
 
 struct worker {
     pid_t pid; /* 0: no process */
     int fd;
-    bool is_busy;
+    bool is_busy, needs_time;
     size_t job, group;
     uint64_t due_ms;  /* when the job has taken too long; 0: never */
     uint64_t free_ms; /* no other job before */
@@ -53,6 +60,7 @@ struct pool {
     struct worker *workers;
     struct pollfd *polled;
     size_t next, done;
+    bool is_ending; /* a signal came, and jobs under way are waited for */
 };
 
 static uint64_t now_ms(void)
@@ -115,13 +123,14 @@ static void limit_memory(uint64_t bytes)
 }
 
 /* Only the parent decides when there is an end; and no worker outlives it. */
-static void settle_in(pid_t parent, int fd)
+static void settle_in(pid_t parent, int fd, bool ends_gently)
 {
     static const int left_to_parent[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1};
 
     for (size_t i = 0; i < VD_ARRAY_SIZE(left_to_parent); i++)
-        signal(left_to_parent[i], SIG_IGN);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (!ends_gently || left_to_parent[i] != SIGTERM)
+            signal(left_to_parent[i], SIG_IGN);
+    prctl(PR_SET_PDEATHSIG, ends_gently ? SIGTERM : SIGKILL);
     if (getppid() != parent)
         _exit(0);
     /* What a worker would print, the parent has not said: it only spoils the worker's own result. */
@@ -135,9 +144,17 @@ static void settle_in(pid_t parent, int fd)
 
 static bool tell_story(int fd, const struct vd_err *err)
 {
-    struct head head = {.len = strlen(err->story), .is_story = 1};
+    struct head head = {.len = strlen(err->story), .message = STORY};
 
     return write_all(fd, &head, sizeof(head)) && write_all(fd, err->story, (size_t)head.len);
+}
+
+void vd_pool_need_time(void)
+{
+    struct head head = {.message = NEEDS_TIME};
+
+    /* Standard output is the way to the parent (settle_in). */
+    (void)write_all(STDOUT_FILENO, &head, sizeof(head));
 }
 
 static bool do_job(const struct vd_pool_options *opts, int fd, size_t job)
@@ -163,7 +180,7 @@ static void be_worker(const struct vd_pool_options *opts, pid_t parent, int fd)
     bool has_begun = !opts->begin;
     uint64_t job;
 
-    settle_in(parent, fd);
+    settle_in(parent, fd, opts->ends_gently);
     limit_memory(opts->max_memory);
     while (read_job(fd, &job)) {
         if (!has_begun && opts->begin(opts->opaque, (size_t)job, &err) < 0) {
@@ -230,6 +247,7 @@ static int give(struct pool *pool, struct worker *w, struct vd_err *err)
     w->group = group;
     w->job = pool->next++;
     w->is_busy = true;
+    w->needs_time = false;
     w->n = 0;
     w->due_ms = pool->opts->timeout_s ? now_ms() + (uint64_t)pool->opts->timeout_s * 1000 : 0;
     /* Where it is gone already, that is seen when its answer is read. */
@@ -275,7 +293,7 @@ static int take_result(struct pool *pool, struct worker *w, const struct head *h
     w->bytes[w->n] = '\0';
     /* What a worker says of its pause is not believed beyond a minute: it may be an image that speaks. */
     w->free_ms = now_ms() + (head->rest_ns < 60000000000u ? head->rest_ns / 1000000 : 60000);
-    if (head->is_story) {
+    if (head->message == STORY) {
         snprintf(result.reason, sizeof(result.reason), "%.*s", (int)sizeof(result.reason) - 1, result.bytes);
         result.bytes = NULL;
         stop(w, true);
@@ -290,6 +308,23 @@ static int take_result(struct pool *pool, struct worker *w, const struct head *h
         w->room = 0;
     }
     return rc;
+}
+
+/* Takes what a worker says before its result out of what came. However often it says so, it counts once. */
+static void hear_notices(struct worker *w)
+{
+    uint64_t due = now_ms() + VD_POOL_MORE_S * (uint64_t)1000;
+    struct head head;
+
+    for (; w->n >= sizeof(head); memmove(w->bytes, w->bytes + sizeof(head), w->n)) {
+        memcpy(&head, w->bytes, sizeof(head));
+        if (head.message != NEEDS_TIME || head.len)
+            return;
+        w->n -= sizeof(head);
+        if (!w->needs_time && w->due_ms && w->due_ms < due)
+            w->due_ms = due;
+        w->needs_time = true;
+    }
 }
 
 static bool make_room(struct worker *w)
@@ -322,6 +357,7 @@ static int hear(struct pool *pool, struct worker *w, struct vd_err *err)
     if (n <= 0)
         return give_up(pool, w, NULL, err);
     w->n += (size_t)n;
+    hear_notices(w);
     if (w->n < sizeof(head))
         return 0;
     memcpy(&head, w->bytes, sizeof(head));
@@ -362,7 +398,12 @@ static int end_late(struct pool *pool, struct worker *w, struct vd_err *err)
 
     if (!w->is_busy || !w->due_ms || now_ms() < w->due_ms)
         return 0;
-    snprintf(reason, sizeof(reason), "it took longer than %u s (--timeout)", pool->opts->timeout_s);
+    if (pool->is_ending)
+        snprintf(reason, sizeof(reason), "it did not end after a signal");
+    else
+        snprintf(reason, sizeof(reason), "it took longer than %u s%s",
+                 w->needs_time ? VD_POOL_MORE_S : pool->opts->timeout_s,
+                 w->needs_time ? " to write a repair" : " (--timeout)");
     return give_up(pool, w, reason, err);
 }
 
@@ -380,11 +421,43 @@ static int wait_and_hear(struct pool *pool, struct vd_err *err)
     return 0;
 }
 
+static bool is_any_busy(const struct pool *pool)
+{
+    for (unsigned i = 0; i < pool->opts->workers; i++)
+        if (pool->workers[i].is_busy)
+            return true;
+    return false;
+}
+
+/* After a signal: what is under way comes to its end, or takes itself back. */
+static int end_gently(struct pool *pool, struct vd_err *err)
+{
+    pool->is_ending = true;
+    for (unsigned i = 0; i < pool->opts->workers; i++) {
+        struct worker *w = &pool->workers[i];
+        uint64_t due = now_ms() + (w->needs_time ? VD_POOL_MORE_S * (uint64_t)1000 : GRACE_MS);
+
+        if (!w->is_busy)
+            continue;
+        kill(w->pid, SIGTERM);
+        w->due_ms = w->due_ms && w->due_ms < due ? w->due_ms : due;
+    }
+    while (is_any_busy(pool))
+        if (wait_and_hear(pool, err) < 0)
+            return -1;
+    return 0;
+}
+
 static int run_all(struct pool *pool, struct vd_err *err)
 {
     while (pool->done < pool->opts->jobs_n) {
-        if (pool->opts->budget && vd_budget_go_on(pool->opts->budget, err) < 0)
+        if (pool->opts->budget && vd_budget_go_on(pool->opts->budget, err) < 0) {
+            struct vd_err why = VD_ERR_INIT;
+
+            if (pool->opts->ends_gently && end_gently(pool, &why) < 0)
+                *err = why;
             return -1;
+        }
         if (give_jobs(pool, err) < 0 || wait_and_hear(pool, err) < 0)
             return -1;
         if (pool->opts->tick && pool->opts->tick(pool->opts->opaque, err) < 0)

@@ -5,6 +5,7 @@
  *
  *     parent                          worker (forked; knows all jobs from the time of the fork)
  *       | -- job ------------------->   |  begin() once, then work() for each job
+ *       | <- "not now" ------------    |  perhaps, where it comes to what is better not cut off
  *       | <- length, rest, bytes ----   |
  *
  * A worker that has done a job of one group does none of another: what begin() has shut for one group stays
@@ -13,6 +14,7 @@
 #ifndef VD_POOL_H
 #define VD_POOL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -34,6 +36,9 @@ struct vd_pool_options {
     unsigned timeout_s;             /* a job; 0: none */
     uint64_t max_memory;            /* bytes of data of a worker; 0: no limit. None under a sanitizer */
     const struct vd_budget *budget; /* its signal ends all; NULL: none does */
+    /* A signal, or the parent's death, gives no job up that is under way: its worker gets a SIGTERM, and its
+     * result is waited for. */
+    bool ends_gently;
 
     size_t (*group)(void *opaque, size_t job); /* NULL: all are of one */
     /* In the worker, before its first job. -1: it cannot work, and err says why. NULL: nothing to do. */
@@ -46,6 +51,12 @@ struct vd_pool_options {
     int (*tick)(void *opaque, struct vd_err *err);
     void *opaque;
 };
+
+enum { VD_POOL_MORE_S = 600 }; /* seconds; ours */
+
+/* In a worker: what its job does now is better not cut off, and gets VD_POOL_MORE_S seconds from now on.
+ * Counts once a job. */
+void vd_pool_need_time(void);
 
 /* Does the jobs 0 to jobs_n - 1. -1 where done() or a signal ended it (VD_ERR_CANCELLED) or no worker can be
  * started: the jobs that were under way are given up then, and no worker is left. The process that calls it

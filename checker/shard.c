@@ -26,7 +26,7 @@ static int begin(void *opaque, size_t job, struct vd_err *err)
 
     (void)job;
     vd_confine_be_last();
-    return s->opts->has_no_walls ? 0 : vd_confine("/", NULL, err);
+    return s->opts->has_no_walls ? 0 : vd_confine(&(struct vd_walls){.folder = "/"}, err);
 }
 
 /* One line of bytes for each image, ended by a NUL. */

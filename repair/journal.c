@@ -198,6 +198,13 @@ struct vd_journal *vd_journal_open(const char *path, bool writable, struct vd_er
         vd_journal_close(vd_take(&journal));
         return vd_journal_open(path, true, err);
     }
+    /* SQLite opens what may not be written for reading, whatever it was asked for. */
+    if (writable && needs_rollback(journal)) {
+        vd_fail(err, VD_ERR_REFUSED, 0,
+                "%s: a repair was cut off while it wrote this undo file, which must be written to be read",
+                path);
+        return NULL;
+    }
     if (writable && run_sql(journal, "PRAGMA synchronous=EXTRA", err) < 0)
         return NULL;
     if (is_blank(journal))

@@ -34,7 +34,8 @@ struct vd_journal;
  * taken from there (NULL: the caller's own, 0600). */
 struct vd_journal *vd_journal_create(const char *path, const struct stat *like, struct vd_err *err);
 
-/* Opens a journal that is there. VD_ERR_FORMAT where the file is none. */
+/* Opens a journal that is there. VD_ERR_FORMAT where the file is none; VD_ERR_REFUSED where it was cut off
+ * while it was written and SQLite would have to write to it, which is not allowed here. */
 struct vd_journal *vd_journal_open(const char *path, bool writable, struct vd_err *err);
 void vd_journal_close(struct vd_journal *journal);
 VD_DEFINE_AUTO(vd_journal, vd_journal_close)

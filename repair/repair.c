@@ -29,6 +29,12 @@ static char *folder_of(const char *path)
     return slash == file ? strdup("/") : strndup(file, (size_t)(slash - file));
 }
 
+/* Where undo files go. */
+static char *undo_folder_of(const struct vd_request *req, const char *image)
+{
+    return req->undo_folder ? strdup(req->undo_folder) : folder_of(req->undo_file ? req->undo_file : image);
+}
+
 static bool is_regular(struct BlockDriverState *bs)
 {
     struct BlockDriverState *file = bdrv_protocol(bs);
@@ -105,7 +111,7 @@ static int prepare_all(struct vd_answer *answer, const struct vd_request *req, b
 {
     for (size_t i = answer->files.n; i > 0; i--) {
         struct vd_outcome *out = &answer->files.v[i - 1];
-        vd_auto_mem char *spill = folder_of(req->undo_file ? req->undo_file : path_of(out));
+        vd_auto_mem char *spill = undo_folder_of(req, path_of(out));
         struct vd_transaction_options opts = {
             .plan = {.level = req->level, .frees_nothing = frees_nothing},
             .budget = req->budget,
@@ -197,7 +203,7 @@ static int preflight(struct vd_answer *answer, const struct vd_request *req, str
     uint64_t need = 0, growth = 0;
     struct room room, image_room;
     const char *image = path_of(&answer->files.v[0]);
-    vd_auto_mem char *folder = folder_of(req->undo_file ? req->undo_file : image);
+    vd_auto_mem char *folder = undo_folder_of(req, image);
     vd_auto_mem char *image_folder = folder_of(image);
     struct rlimit limit;
 
@@ -234,7 +240,7 @@ static int refuse_unsafe(const struct vd_answer *answer, const struct vd_request
                 err, VD_ERR_REFUSED, 0,
                 "%s: the file system has no locks that would keep a guest away; nothing was repaired",
                 path_of(out));
-        if (vd_file_is_device(file) && !req->undo_file)
+        if (vd_file_is_device(file) && !req->undo_file && !req->undo_folder)
             return vd_fail(err, VD_ERR_REFUSED, 0, "%s: a block device needs --undo-file=FILE for its repair",
                            path_of(out));
     }
@@ -253,13 +259,15 @@ static int open_journal(struct vd_outcome *out, const struct vd_request *req, si
     else if (req->undo_file) {
         if (asprintf(&out->undo_file, "%s.%zu", req->undo_file, i) < 0)
             out->undo_file = NULL;
-    } else
+    } else if (req->undo_folder)
+        out->undo_file = vd_undofile_next_in(req->undo_folder, path_of(out), err);
+    else
         out->undo_file = vd_undofile_next(path_of(out), err);
     if (!out->undo_file)
         return vd_fail_memory(err);
     out->work.journal = vd_journal_create(out->undo_file, like, err);
     if (!out->work.journal) {
-        if (!req->undo_file && vd_undofile_may_not_write(err->errnum))
+        if (!req->undo_file && !req->undo_folder && vd_undofile_may_not_write(err->errnum))
             vd_fail(err, VD_ERR_IO, err->errnum,
                     "%s: cannot create the undo file here, --undo-file=FILE puts it elsewhere",
                     out->undo_file);
@@ -414,6 +422,8 @@ static int commit(struct vd_answer *answer, const struct vd_request *req, struct
 {
     if (refuse_unsafe(answer, req, err) < 0)
         return -1;
+    if (req->commits)
+        req->commits();
     if (write_journals(answer, req, err) < 0 || verify_journals(answer, err) < 0) {
         drop_journals(answer);
         return -1;
@@ -498,11 +508,30 @@ static int repair_all(struct vd_answer *answer, const struct vd_request *req, st
     return settle_all(answer, true, err);
 }
 
+static int refuse_another(const char *path, const struct vd_request *req, const struct stat *st,
+                          struct vd_err *err)
+{
+    if (!req->ino || (st->st_dev == req->dev && st->st_ino == req->ino))
+        return 0;
+    return vd_fail(err, VD_ERR_IO, 0, "%s: another file has taken this name meanwhile", path);
+}
+
+/* What was left behind by a repair that was cut off before it wrote to the image. */
+static void sweep(const char *path, const struct vd_request *req)
+{
+    vd_undofile_sweep(path);
+    if (req->undo_folder)
+        vd_undofile_sweep_in(req->undo_folder, path);
+}
+
 static int open_all(const char *path, const struct vd_request *req, struct vd_answer *answer,
                     struct vd_err *err)
 {
     struct vd_open_options open = req->open;
+    struct stat st;
 
+    if (stat(path, &st) == 0 && refuse_another(path, req, &st, err) < 0)
+        return -1;
     if (req->level && !req->dry_run) {
         open.flags |= BDRV_O_RDWR;
         if (vd_recover(path, req->undo_file, &answer->recovered, err) < 0)
@@ -515,7 +544,10 @@ static int open_all(const char *path, const struct vd_request *req, struct vd_an
 
         /* Only under the lock: what another repair is just preparing looks like what a crash left. */
         if (req->level && !req->dry_run && is_regular(link->bs))
-            vd_undofile_sweep(link->bs->filename);
+            sweep(link->bs->filename, req);
+        if (i == 0 && is_regular(link->bs) &&
+            refuse_another(path, req, vd_file_stat(bdrv_protocol(link->bs)), err) < 0)
+            return -1;
         if (add_file(link->bs->filename, link, req, answer->recovered.is_whole && i == 0, &answer->files,
                      err) < 0)
             return -1;

@@ -17,10 +17,13 @@ struct vd_request {
     bool dry_run;
     bool whole_chain;
     bool deep;
-    bool if_dirty;         /* only images whose own flag says that they were not closed cleanly */
-    const char *undo_file; /* NULL: beside the image */
-    bool drops_undo_file;  /* after the commit */
+    bool if_dirty;           /* only images whose own flag says that they were not closed cleanly */
+    const char *undo_file;   /* NULL: beside the image */
+    const char *undo_folder; /* or in this folder, by a name made of the image's; NULL: no */
+    bool drops_undo_file;    /* after the commit */
     size_t places_kept;
+    uint64_t dev, ino;     /* refuse any other file that has the name; ino 0: whatever has it */
+    void (*commits)(void); /* is called before the first byte is written; NULL: nobody wants to know */
 };
 
 /* One file of the request, base last. */

@@ -3,17 +3,20 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 enum {
     MOST_FILES = 10000,
     /* Names in a row that people may have deleted. Every check looks for so many that are not there. */
     MOST_GAP = 16,
     MOST_PATH = 4096,
+    MOST_NAME = 200, /* bytes of an image's name within that of an undo file */
 };
 
 char *vd_undofile_image(const char *path)
@@ -53,17 +56,45 @@ static unsigned count_files(const char *image)
     return n;
 }
 
-char *vd_undofile_next(const char *path, struct vd_err *err)
+/* The next free name of those that begin like this; begin NULL: no memory. */
+static char *next_of(const char *begin, struct vd_err *err)
 {
-    vd_auto_mem char *image = vd_undofile_image(path);
-    unsigned n = image ? count_files(image) : 0;
-    char *name = image && n < MOST_FILES ? name_of(image, n) : NULL;
+    unsigned n = begin ? count_files(begin) : 0;
+    char *name = begin && n < MOST_FILES ? name_of(begin, n) : NULL;
 
     if (n >= MOST_FILES)
-        vd_fail(err, VD_ERR_LIMIT, 0, "%s: %u undo files stand beside it; delete the oldest", image, n);
+        vd_fail(err, VD_ERR_LIMIT, 0, "%s: %u undo files stand beside it; delete the oldest", begin, n);
     else if (!name)
         vd_fail_memory(err);
     return name;
+}
+
+char *vd_undofile_next(const char *path, struct vd_err *err)
+{
+    vd_auto_mem char *image = vd_undofile_image(path);
+
+    return next_of(image, err);
+}
+
+/* How the names of an image's undo files begin in a folder for many: the image's own name, for people, as far
+ * as it fits into a name, and what tells images of one name apart. */
+static char *begin_in(const char *folder, const char *path)
+{
+    vd_auto_mem char *real = realpath(path, NULL);
+    const char *image = real ? real : path, *slash = strrchr(image, '/');
+    char *begin = NULL;
+
+    if (asprintf(&begin, "%s/%.*s-%08" PRIx32, folder, (int)MOST_NAME, slash ? slash + 1 : image,
+                 (uint32_t)XXH3_64bits(image, strlen(image))) < 0)
+        return NULL;
+    return begin;
+}
+
+char *vd_undofile_next_in(const char *folder, const char *image, struct vd_err *err)
+{
+    vd_auto_mem char *begin = begin_in(folder, image);
+
+    return next_of(begin, err);
 }
 
 char *vd_undofile_stub(const char *path, struct vd_err *err)
@@ -435,17 +466,92 @@ int vd_undofile_kept_leaks(const char *path, struct vd_runs *clusters, struct vd
     return 0;
 }
 
-void vd_undofile_sweep(const char *path)
+static void print_path(const char *path, FILE *out)
 {
-    /* Only the newest can be one that a signal or a crash cut off before it was prepared. */
+    if (path)
+        fwrite(path, 1, strlen(path) + 1, out);
+}
+
+static void print_member(const char *path, const char *image, FILE *out)
+{
+    struct vd_err ignored = VD_ERR_INIT;
+    vd_auto(vd_journal) member = vd_journal_open(path, false, &ignored);
+    vd_auto_mem char *theirs = member ? vd_undofile_member_image(member, image) : NULL;
+
+    print_path(path, out);
+    print_path(theirs, out);
+}
+
+static void print_members(struct vd_journal *journal, const char *image, FILE *out)
+{
+    for (unsigned i = 0; i < MOST_FILES; i++) {
+        char key[32];
+        vd_auto_mem char *path = NULL;
+
+        snprintf(key, sizeof(key), "member%u", i);
+        path = vd_undofile_partner(journal, key);
+        if (!path)
+            return;
+        print_member(path, image, out);
+    }
+}
+
+/* Also a repair that is long finished has its state in the main journal. */
+static void print_partners(const char *name, const char *image, FILE *out)
+{
+    struct vd_err ignored = VD_ERR_INIT;
+    enum vd_journal_state state;
+    vd_auto(vd_journal) journal = is_there(name) ? vd_journal_open(name, false, &ignored) : NULL;
+    vd_auto_mem char *main_path = journal ? vd_undofile_partner(journal, "main") : NULL;
+
+    print_path(main_path, out);
+    if (journal && vd_undofile_state(journal, &state, &ignored) == 0 && (VD_UNFINISHED & (1u << state)))
+        print_members(journal, image, out);
+}
+
+void vd_undofile_print_others(const char *path, FILE *out)
+{
     vd_auto_mem char *image = vd_undofile_image(path);
-    unsigned n = image ? count_files(image) : 0;
-    vd_auto_mem char *name = n ? name_of(image, n - 1) : NULL;
+    vd_auto_mem char *elsewhere = vd_undofile_elsewhere(path);
+
+    print_path(elsewhere, out);
+    if (elsewhere)
+        print_partners(elsewhere, path, out);
+    for (unsigned i = image ? count_files(image) : 0; i > 0; i--) {
+        vd_auto_mem char *name = name_of(image, i - 1);
+
+        if (name)
+            print_partners(name, path, out);
+    }
+}
+
+/* Only the newest can be one that a signal or a crash cut off before it was prepared. */
+static void sweep(const char *begin, const char *image)
+{
+    unsigned n = begin ? count_files(begin) : 0;
+    vd_auto_mem char *name = n ? name_of(begin, n - 1) : NULL;
     enum vd_journal_state state;
     struct vd_err ignored = VD_ERR_INIT;
     vd_auto(vd_journal) journal =
         name ? open_if(name, 1u << VD_JOURNAL_EMPTY, false, &state, &ignored) : NULL;
 
-    if (journal)
-        (void)unlink(name);
+    if (!journal)
+        return;
+    /* First what names it: a stub whose journal is away stands for a repair of which nothing is known. */
+    vd_undofile_remove_stub(image, name);
+    (void)unlink(name);
+}
+
+void vd_undofile_sweep(const char *path)
+{
+    vd_auto_mem char *image = vd_undofile_image(path);
+
+    sweep(image, path);
+}
+
+void vd_undofile_sweep_in(const char *folder, const char *image)
+{
+    vd_auto_mem char *begin = begin_in(folder, image);
+
+    sweep(begin, image);
 }

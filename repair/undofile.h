@@ -12,6 +12,8 @@
 #ifndef VD_UNDOFILE_H
 #define VD_UNDOFILE_H
 
+#include <stdio.h>
+
 #include "repair/journal.h"
 
 /* The image's own name: what a symbolic link leads to, else the path as it is; malloc'd, NULL: no memory. */
@@ -19,6 +21,9 @@ char *vd_undofile_image(const char *path);
 
 /* The next free name beside the image; malloc'd. NULL: no memory, or ten thousand of them are there. */
 char *vd_undofile_next(const char *image, struct vd_err *err);
+
+/* The next free name in a folder that is for the undo files of many images; malloc'd. NULL as above. */
+char *vd_undofile_next_in(const char *folder, const char *image, struct vd_err *err);
 
 /* The stub's name; malloc'd. */
 char *vd_undofile_stub(const char *image, struct vd_err *err);
@@ -75,7 +80,13 @@ char *vd_undofile_member_image(struct vd_journal *journal, const char *top);
 /* The evidence that repairs not taken back have left; 0 also where there is none. */
 int vd_undofile_kept_leaks(const char *image, struct vd_runs *clusters, struct vd_err *err);
 
-/* Removes journals that were never prepared. */
+/* Prints the paths, each with a NUL behind it, of what else a check of the image reads, or a repair of it
+ * finishes, where repair files lie beside it: journals elsewhere, and the other files of a chain whose repair
+ * was cut off. What the journals name is anybody's word. */
+void vd_undofile_print_others(const char *image, FILE *out);
+
+/* Removes journals that were never prepared: those beside the image, and those of the folder's. */
 void vd_undofile_sweep(const char *image);
+void vd_undofile_sweep_in(const char *folder, const char *image);
 
 #endif

@@ -53,7 +53,7 @@ static void set_backing(json_t *object, struct BlockDriverState *bs)
 void vd_audit_job_look(void *opaque, const struct vd_candidate *image, FILE *out)
 {
     /* Only a name is read: whoever has the image open may go on. */
-    struct vd_open_options open = vd_cli_open_options(opaque, BDRV_O_FORCE_SHARE);
+    struct vd_open_options open = vd_cli_open_options(opaque, BDRV_O_FORCE_SHARE | BDRV_O_DROP_BEHIND);
     struct vd_chain_vec chain = {0};
     struct vd_err ignored = VD_ERR_INIT;
     vd_auto_mem char *path = NULL;
@@ -66,22 +66,15 @@ void vd_audit_job_look(void *opaque, const struct vd_candidate *image, FILE *out
     vd_chain_free(&chain);
 }
 
-/* The undo file that a stub names; for a stub can be anybody's who may write there, only one that is the
- * image's owner's, as undo files are. */
-char *vd_audit_job_elsewhere(void *opaque, const struct vd_candidate *image)
+void vd_audit_job_elsewhere(void *opaque, const struct vd_candidate *image, FILE *out)
 {
-    vd_auto_mem char *path = vd_undofile_elsewhere(image->path);
-    struct stat undo_file, st;
-
     (void)opaque;
-    if (!path || stat(image->path, &st) < 0 || lstat(path, &undo_file) < 0)
-        return NULL;
-    return S_ISREG(undo_file.st_mode) && undo_file.st_uid == st.st_uid ? vd_take(&path) : NULL;
+    vd_undofile_print_others(image->path, out);
 }
 
 /* ---- the check */
 
-static struct vd_throttle_limits share_of(const struct vd_cli *cli)
+struct vd_throttle_limits vd_audit_job_share(const struct vd_cli *cli)
 {
     struct vd_throttle_limits all = cli->throttle;
 
@@ -129,10 +122,11 @@ static bool is_another(const struct vd_answer *answer, const struct vd_candidate
 static void run(const struct vd_cli *cli, const struct vd_candidate *image, struct vd_budget *budget,
                 struct vd_answer *answer, struct vd_err *err)
 {
-    struct vd_request req = {.open = vd_cli_open_options(cli, BDRV_O_GENTLE), .budget = budget};
+    struct vd_request req = {.open = vd_cli_open_options(cli, BDRV_O_GENTLE | BDRV_O_DROP_BEHIND),
+                             .budget = budget};
 
     req.open.format = image->is_raw ? "raw" : NULL;
-    req.open.throttle = share_of(cli);
+    req.open.throttle = vd_audit_job_share(cli);
     (void)vd_request_run(image->path, &req, answer, err);
     if (!err->kind && is_another(answer, image))
         vd_fail(err, VD_ERR_IO, 0, "%s: another file has taken this name while the audit ran", image->path);
@@ -146,7 +140,7 @@ static void set_strip(json_t *object, const struct vd_check_result *result)
     json_object_set_new(object, "strip", json_string(letters));
 }
 
-static json_t *object_of(const struct vd_answer *answer, const struct vd_image_report *r)
+json_t *vd_audit_job_object(const struct vd_answer *answer, const struct vd_image_report *r)
 {
     const struct vd_ledger *ledger = r->out ? r->out->work.before.ledger : NULL;
     json_t *object = vd_json_image(r), *findings = json_object_get(object, "findings");
@@ -172,7 +166,7 @@ uint64_t vd_audit_job_check(void *opaque, const struct vd_candidate *image, FILE
 {
     struct vd_cli *cli = opaque;
     struct vd_budget budget = VD_BUDGET_INIT;
-    struct vd_throttle_limits limits = share_of(cli);
+    struct vd_throttle_limits limits = vd_audit_job_share(cli);
     struct vd_answer answer;
     struct vd_err err = VD_ERR_INIT;
     struct vd_image_report r = {.path = image->path, .err = &err};
@@ -190,7 +184,7 @@ uint64_t vd_audit_job_check(void *opaque, const struct vd_candidate *image, FILE
     /* What was found before a writer came is no verdict. */
     r.out = answer.files.n && err.kind != VD_ERR_BUSY ? &answer.files.v[0] : NULL;
     r.status = vd_status_of(r.out, &err, false);
-    object = object_of(&answer, &r);
+    object = vd_audit_job_object(&answer, &r);
     (void)json_dumpf(object, out, JSON_COMPACT);
     json_decref(object);
     rest = rest_after(&limits, &answer, r.seconds);

@@ -33,7 +33,8 @@ enum vd_output {
 
 /* What is said to `audit` and `report` alone. */
 struct vd_farm_cli {
-    const char *db, *files_from;
+    const char *db, *files_from, *undo_dir, *host;
+    const char *undo_folder; /* an absolute path; NULL: there is none */
     bool is_full, resumes, raw, one_file_system, null_separated, no_sandbox, exit_zero;
     unsigned shard, shards; /* shards 0: not said */
     unsigned timeout_s, keep_days;

@@ -19,18 +19,38 @@ static void complain(void *opaque, const struct vd_err *err)
     (void)vd_cli_fail(err);
 }
 
-static int refuse_words(struct vd_cli *cli)
+/* `--repair safe` is a repair of all below "safe". */
+static bool is_stray_level(const struct vd_cli *cli)
+{
+    enum vd_level level;
+
+    return cli->level && cli->words_n && vd_level_parse(cli->words[0], &level) &&
+           access(cli->words[0], F_OK) < 0;
+}
+
+static int refuse_repair(const struct vd_cli *cli)
+{
+    const char *dir = cli->farm.undo_dir;
+
+    if (cli->level == VD_LEVEL_ALL)
+        return vd_cli_usage(cli,
+                            "--repair=all gives things up, and somebody has to look at each of them first:"
+                            " an audit goes up to safe, `vdcheck --repair=all IMAGE` does the rest");
+    if (is_stray_level(cli))
+        return vd_cli_usage(cli, "nothing is named '%s' here; a level is given as --repair=%s", cli->words[0],
+                            cli->words[0]);
+    if (dir && !cli->level)
+        return vd_cli_usage(cli, "--undo-dir goes with --repair");
+    if (dir && (!dir[0] || strcmp(dir, "/dev") == 0 || strncmp(dir, "/dev/", 5) == 0))
+        return vd_cli_usage(cli, "--undo-dir=%s: no folder for undo files", dir);
+    return 0;
+}
+
+/* Which part of the farm, where it is not said. */
+static int name_shard(struct vd_cli *cli)
 {
     struct vd_farm_cli *farm = &cli->farm;
-    const char *db = farm->db;
 
-    if (!cli->words_n && !farm->files_from)
-        return vd_cli_usage(cli, "no path named");
-    if (farm->null_separated && !farm->files_from)
-        return vd_cli_usage(cli, "--null goes with --files-from");
-    /* SQLite has meanings of its own for such names: a database in memory, an address. */
-    if (db && (!db[0] || db[0] == ':' || strncmp(db, "file:", 5) == 0))
-        return vd_cli_usage(cli, "--db=%s: no plain file name", db);
     if (farm->shards)
         return 0;
     farm->shard = farm->shards = 1;
@@ -38,6 +58,26 @@ static int refuse_words(struct vd_cli *cli)
         return vd_cli_usage(
             cli, "the variables of the job array make no sense; --shard=I/N says which part this is");
     return 0;
+}
+
+static int refuse_words(struct vd_cli *cli)
+{
+    const struct vd_farm_cli *farm = &cli->farm;
+    const char *db = farm->db;
+    int status = refuse_repair(cli);
+
+    if (status)
+        return status;
+    if (!cli->words_n && !farm->files_from)
+        return vd_cli_usage(cli, "no path named");
+    if (farm->null_separated && !farm->files_from)
+        return vd_cli_usage(cli, "--null goes with --files-from");
+    /* SQLite has meanings of its own for such names: a database in memory, an address. */
+    if (db && (!db[0] || db[0] == ':' || strncmp(db, "file:", 5) == 0))
+        return vd_cli_usage(cli, "--db=%s: no plain file name", db);
+    if (farm->host && !farm->host[0])
+        return vd_cli_usage(cli, "--host=: a name expected");
+    return name_shard(cli);
 }
 
 static int run(struct vd_cli *cli, const char *db, const struct vd_path_vec *paths, const char *host,
@@ -67,7 +107,10 @@ static int run(struct vd_cli *cli, const char *db, const struct vd_path_vec *pat
         .shards = farm->shards,
         .keep_days = farm->keep_days,
         .budget = &budget,
+        .repair_level = cli->level ? vd_level_name(cli->level) : NULL,
+        .undo_folder = farm->undo_folder,
         .check = vd_audit_job_check,
+        .repair = vd_audit_job_repair,
         .look = vd_audit_job_look,
         .elsewhere = vd_audit_job_elsewhere,
         .complain = complain,
@@ -84,7 +127,7 @@ int vd_cmd_audit(struct vd_cli *cli)
     struct vd_path_vec paths = {0};
     struct vd_audit_sums sums = {0};
     struct vd_err err = VD_ERR_INIT;
-    vd_auto_mem char *db = NULL;
+    vd_auto_mem char *db = NULL, *undo_folder = NULL;
     char host[256] = "localhost";
     int status = refuse_words(cli);
 
@@ -92,12 +135,16 @@ int vd_cmd_audit(struct vd_cli *cli)
         return status;
     (void)gethostname(host, sizeof(host) - 1);
     db = vd_paths_db(cli, &err);
-    if (!db || vd_paths_gather(cli, &paths, &err) < 0 || run(cli, db, &paths, host, &sums, &err) < 0)
+    if (db)
+        cli->farm.undo_folder = undo_folder = vd_paths_undo(cli, db, cli->level != 0, &err);
+    if (!db || err.kind || vd_paths_gather(cli, &paths, &err) < 0 ||
+        run(cli, db, &paths, cli->farm.host ? cli->farm.host : host, &sums, &err) < 0)
         status = vd_cli_fail(&err);
     /* A database that is in use is no image that is. */
     if (status == VD_EXIT_BUSY)
         status = VD_EXIT_ERROR;
     vd_paths_free(&paths);
+    cli->farm.undo_folder = NULL;
     if (sums.unreadable)
         status |= VD_EXIT_ERROR;
     /* What was finished is told, also where a signal ended it. */

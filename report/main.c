@@ -258,6 +258,7 @@ static int take_numbers(struct vd_cli *cli, enum option_id id, const char *arg)
 
     switch ((int)id) {
     case OPTION_REPAIR:
+    case OPTION_AUDIT_REPAIR:
         cli->level = VD_LEVEL_SAFE;
         if (arg && !vd_level_parse(arg, &cli->level))
             return vd_cli_usage(cli, "--repair=%s: leaks, safe or all expected", arg);
@@ -319,6 +320,8 @@ static bool take_plain(struct vd_cli *cli, enum option_id id, const char *arg)
         {OPTION_EXIT_ZERO,       &cli->farm.exit_zero,       NULL                 },
         {OPTION_DB,              NULL,                       &cli->farm.db        },
         {OPTION_FILES_FROM,      NULL,                       &cli->farm.files_from},
+        {OPTION_UNDO_DIR,        NULL,                       &cli->farm.undo_dir  },
+        {OPTION_HOST_NAME,       NULL,                       &cli->farm.host      },
     };
 
     for (size_t i = 0; i < VD_ARRAY_SIZE(places); i++) {
@@ -416,16 +419,6 @@ static void make_tables(const struct vd_cli *cli, struct option *longs, char *sh
     *longs = (struct option){0};
 }
 
-/* An audit looks, so far. */
-static int refuse_unknown(const struct vd_cli *cli, const char *word)
-{
-    if (cli->command == VD_CMD_AUDIT &&
-        (strncmp(word, "--repair", 8) == 0 || strncmp(word, "--undo", 6) == 0))
-        return vd_cli_usage(cli, "%s: an audit repairs nothing; `vdcheck --repair` does it for each image",
-                            word);
-    return vd_cli_usage(cli, "%s: unknown option", word);
-}
-
 static int parse(struct vd_cli *cli, int argc, char **argv)
 {
     struct option longs[VD_ARRAY_SIZE(rows) + 1];
@@ -441,7 +434,7 @@ static int parse(struct vd_cli *cli, int argc, char **argv)
         if (code == ':')
             return vd_cli_usage(cli, "%s needs a value", argv[optind - 1]);
         if (!row)
-            return refuse_unknown(cli, argv[optind - 1]);
+            return vd_cli_usage(cli, "%s: unknown option", argv[optind - 1]);
         rc = take_option(cli, row->id, optarg);
         if (rc)
             return rc;

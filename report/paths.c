@@ -69,7 +69,7 @@ void vd_paths_free(struct vd_path_vec *paths)
 }
 
 /* The folder with all that lead to it; what is known of a farm's images is for its owner alone. */
-static int make_folder(char *path, struct vd_err *err)
+static int make_folder(char *path, const char *option, struct vd_err *err)
 {
     for (char *at = path + 1;; at++) {
         char c = *at;
@@ -78,8 +78,8 @@ static int make_folder(char *path, struct vd_err *err)
             continue;
         *at = '\0';
         if (mkdir(path, 0700) < 0 && errno != EEXIST)
-            return vd_fail(err, VD_ERR_IO, errno,
-                           "%s: cannot make the folder (--db=FILE names another place)", path);
+            return vd_fail(err, VD_ERR_IO, errno, "%s: cannot make the folder (%s names another place)", path,
+                           option);
         *at = c;
         if (!c)
             return 0;
@@ -119,11 +119,30 @@ char *vd_paths_db(const struct vd_cli *cli, struct vd_err *err)
         vd_fail(err, VD_ERR_USAGE, 0, "no place for the results is known; --db=FILE names one");
         return NULL;
     }
-    if (make_folder(folder, err) < 0)
+    if (make_folder(folder, "--db=FILE", err) < 0)
         return NULL;
     if (asprintf(&path, "%s/audit.db", folder) < 0) {
         vd_fail_memory(err);
         return NULL;
     }
     return path;
+}
+
+char *vd_paths_undo(const struct vd_cli *cli, const char *db, bool makes, struct vd_err *err)
+{
+    vd_auto_mem char *folder = NULL;
+    char *real;
+
+    if (asprintf(&folder, "%s%s", cli->farm.undo_dir ? cli->farm.undo_dir : db,
+                 cli->farm.undo_dir ? "" : "-undo") < 0) {
+        folder = NULL;
+        vd_fail_memory(err);
+        return NULL;
+    }
+    if (makes && make_folder(folder, "--undo-dir=DIR", err) < 0)
+        return NULL;
+    real = realpath(folder, NULL);
+    if (!real && makes)
+        vd_fail(err, VD_ERR_IO, errno, "%s: undo files cannot go there", folder);
+    return real;
 }

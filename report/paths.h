@@ -16,4 +16,8 @@ void vd_paths_free(struct vd_path_vec *paths);
 /* The database that --db names, or the usual one, whose folder is made; malloc'd. NULL on error. */
 char *vd_paths_db(const struct vd_cli *cli, struct vd_err *err);
 
+/* The folder of undo files, as an absolute path, made where that is asked for; malloc'd. NULL: on error, or
+ * (no error) there is none. */
+char *vd_paths_undo(const struct vd_cli *cli, const char *db, bool makes, struct vd_err *err);
+
 #endif

@@ -40,6 +40,26 @@ static void say_finding(FILE *f, const struct vd_farm_finding *finding)
     fputs("]\n", f);
 }
 
+/* What was repaired, and the way back. */
+static void say_repair(FILE *f, const struct vd_farm_image *image)
+{
+    json_t *repair = vd_report_repair(image), *fixed = json_object_get(repair, "fixed"), *finding;
+    const char *undo_file = json_string_value(json_object_get(repair, "undo_file"));
+    char name[VD_TEXT_SHELL_MAX];
+
+    for (size_t i = 0; undo_file && i < FINDINGS_SHOWN && (finding = json_array_get(fixed, i)); i++) {
+        const char *id = json_string_value(json_object_get(finding, "id"));
+        const struct vd_finding_kind *row = id ? vd_finding_by_id(id) : NULL;
+
+        if (row)
+            fprintf(f, "      repaired: %s (%" JSON_INTEGER_FORMAT ") [%s]\n", row->message,
+                    json_integer_value(json_object_get(finding, "count")), row->id);
+    }
+    if (undo_file)
+        fprintf(f, "      undo with: vdcheck undo %s\n", vd_text_shell(name, sizeof(name), undo_file));
+    json_decref(repair);
+}
+
 static void say_image(FILE *f, const struct vd_farm *farm, const struct vd_farm_image *image)
 {
     const struct vd_farm_result *now = &image->newest;
@@ -67,6 +87,7 @@ static void say_image(FILE *f, const struct vd_farm *farm, const struct vd_farm_
     for (size_t i = 0; i < now->findings.n && told < FINDINGS_SHOWN; i++)
         if (strcmp(now->findings.v[i].severity, "warning") != 0 && ++told)
             say_finding(f, &now->findings.v[i]);
+    say_repair(f, image);
 }
 
 static size_t say_list(FILE *f, const struct vd_farm *farm, const char *heading,

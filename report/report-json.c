@@ -95,6 +95,54 @@ static json_t *backing_json(const struct vd_farm_image *image)
     return o;
 }
 
+/* A finding that the repair did away with, as a check says it. */
+static json_t *fixed_json(json_t *fixed)
+{
+    static const char *const keys[] = {"id",   "severity", "count", "places", "message",
+                                       "note", "repair",   "level", "fixed"};
+    const char *id = json_string_value(json_object_get(fixed, "id"));
+    const struct vd_finding_kind *row = id ? vd_finding_by_id(id) : NULL;
+    json_t *o = json_object();
+
+    for (size_t i = 0; i < VD_ARRAY_SIZE(keys); i++)
+        if (json_object_get(fixed, keys[i]))
+            json_object_set(o, keys[i], json_object_get(fixed, keys[i]));
+    json_object_set_new(o, "message", text_or_null(row ? row->message : NULL));
+    json_object_set_new(o, "repair", text_or_null(row ? row->repair : NULL));
+    json_object_set(o, "fixed", json_object_get(fixed, "count"));
+    return o;
+}
+
+/* What was found before the repair counts as found, and as fixed. */
+static void add_to_counts(json_t *counts, json_t *fixed)
+{
+    static const char *const keys[][3] = {
+        {"corruption", "corruptions", "corruptions_fixed"},
+        {"leak",       "leaks",       "leaks_fixed"      },
+        {"state",      "states",      "states_fixed"     }
+    };
+    const char *severity = json_string_value(json_object_get(fixed, "severity"));
+    json_int_t count = json_integer_value(json_object_get(fixed, "count"));
+
+    for (size_t i = 0; severity && i < VD_ARRAY_SIZE(keys); i++)
+        for (size_t k = 1; strcmp(severity, keys[i][0]) == 0 && k < 3; k++)
+            json_object_set_new(
+                counts, keys[i][k],
+                json_integer(json_integer_value(json_object_get(counts, keys[i][k])) + count));
+}
+
+static void set_repair(json_t *o, const struct vd_farm_image *image)
+{
+    json_t *repair = vd_report_repair(image), *fixed = json_object_get(repair, "fixed"), *finding;
+
+    for (size_t i = 0; (finding = json_array_get(fixed, i)); i++) {
+        json_array_append_new(json_object_get(o, "findings"), fixed_json(finding));
+        add_to_counts(json_object_get(o, "counts"), finding);
+    }
+    json_object_del(repair, "fixed");
+    json_object_set_new(o, "repair", repair ? repair : json_null());
+}
+
 static json_t *image_json(const struct vd_farm_image *image)
 {
     const struct vd_farm_result *r = &image->newest;
@@ -119,7 +167,7 @@ static json_t *image_json(const struct vd_farm_image *image)
     for (size_t i = 0; i < r->findings.n; i++)
         json_array_append_new(findings, finding_json(&r->findings.v[i]));
     json_object_set_new(o, "findings", findings);
-    json_object_set_new(o, "repair", json_null());
+    set_repair(o, image);
     json_object_set_new(o, "io", numbers_json(r, io_keys, VD_ARRAY_SIZE(io_keys)));
     json_object_set_new(o, "seconds", json_real(r->seconds));
     if (image->backing_name)

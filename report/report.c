@@ -37,9 +37,32 @@ int vd_report_weight(enum vd_status status)
     return weights[status];
 }
 
+json_t *vd_report_repair(const struct vd_farm_image *image)
+{
+    json_t *repair = image->newest.repair ? json_loads(image->newest.repair, 0, NULL) : NULL;
+
+    /* One that found nothing to do is none. */
+    if (json_is_string(json_object_get(repair, "undo_file")) ||
+        json_is_string(json_object_get(repair, "refused")))
+        return repair;
+    json_decref(repair);
+    return NULL;
+}
+
+/* Was it repaired, also in part, since the run before? */
+static bool is_just_repaired(const struct vd_farm_image *image)
+{
+    json_t *repair = strcmp(image->newest.run, image->last_run) == 0 ? vd_report_repair(image) : NULL;
+    bool is_one = json_is_string(json_object_get(repair, "undo_file"));
+
+    json_decref(repair);
+    return is_one;
+}
+
 bool vd_report_is_news(const struct vd_farm_image *image)
 {
-    return image->is_changed || (image->is_new && vd_report_needs_attention(image));
+    return image->is_changed || (image->is_new && vd_report_needs_attention(image)) ||
+           is_just_repaired(image);
 }
 
 bool vd_report_is_whole(const struct vd_farm *farm)
@@ -126,13 +149,26 @@ static bool has_left(const struct vd_farm_result *result)
     return false;
 }
 
+/* A repair that was asked for and could not be made is an error beside what is left. */
+static bool was_refused(const struct vd_farm_image *image)
+{
+    json_t *repair = strcmp(image->newest.run, image->last_run) == 0 ? vd_report_repair(image) : NULL;
+    bool was = json_is_string(json_object_get(repair, "refused"));
+
+    json_decref(repair);
+    return was;
+}
+
 int vd_report_bits(const struct vd_farm *farm)
 {
     int bits = 0;
 
-    for (size_t i = 0; i < farm->images.n; i++)
-        bits |=
-            vd_status_kept_bits(vd_report_status(&farm->images.v[i]), has_left(&farm->images.v[i].newest));
+    for (size_t i = 0; i < farm->images.n; i++) {
+        const struct vd_farm_image *image = &farm->images.v[i];
+
+        bits |= vd_status_kept_bits(vd_report_status(image), has_left(&image->newest));
+        bits |= was_refused(image) ? VD_EXIT_ERROR : 0;
+    }
     return bits;
 }
 
@@ -207,8 +243,10 @@ static void say_effort(const char *db, const struct vd_audit_sums *sums)
 {
     char name[4 * 4096 + 1];
 
-    printf("%" PRIu64 " checked, %" PRIu64 " unchanged; %.1f s; kept in %s\n", sums->checked, sums->unchanged,
-           sums->seconds, vd_text_escape(name, sizeof(name), db, strlen(db)));
+    printf("%" PRIu64 " checked, %" PRIu64 " unchanged", sums->checked, sums->unchanged);
+    if (sums->repaired)
+        printf(", %" PRIu64 " repaired", sums->repaired);
+    printf("; %.1f s; kept in %s\n", sums->seconds, vd_text_escape(name, sizeof(name), db, strlen(db)));
 }
 
 int vd_report_after_audit(const struct vd_cli *cli, const char *db, const struct vd_audit_sums *sums)

@@ -6,6 +6,7 @@
 #define VD_REPORT_H
 
 #include <stdio.h>
+#include <jansson.h>
 
 #include "checker/audit.h"
 #include "checker/farm.h"
@@ -58,6 +59,10 @@ struct vd_report_sums {
     int64_t leaked_bytes;
 };
 struct vd_report_sums vd_report_sum(const struct vd_farm *farm);
+
+/* What an audit's repair did, or NULL: "undo_file", "level", ... as --output=json has it, and "fixed",
+ * findings with their counts. To be dropped by the caller. */
+json_t *vd_report_repair(const struct vd_farm_image *image);
 
 /* Prints text from outside as the content or an attribute of XML: nothing in it is markup, and what XML
  * cannot hold stands as \xNN. */

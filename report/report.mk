@@ -1,5 +1,5 @@
 report_sources = \
-	report/audit-job.c report/audit-job.h \
+	report/audit-job.c report/audit-job.h report/audit-repair.c \
 	report/cli.h \
 	report/cmd-audit.c \
 	report/cmd-check.c \
@@ -70,6 +70,16 @@ vdcheck-findings.7: report/vdcheck-findings.7.in report/gen-doc$(EXEEXT)
 	$(AM_V_GEN)report/gen-doc $(srcdir)/report/vdcheck-findings.7.in > $@.tmp && mv $@.tmp $@
 vdcheck.bash: report/completion.in report/gen-doc$(EXEEXT)
 	$(AM_V_GEN)report/gen-doc $(srcdir)/report/completion.in > $@.tmp && mv $@.tmp $@
+
+# Audits by timers and on many machines, to be copied and changed.
+contrib_files = \
+	report/contrib/vdcheck-audit.service \
+	report/contrib/vdcheck-audit.timer \
+	report/contrib/vdcheck-kubernetes.yaml \
+	report/contrib/vdcheck-repair.service \
+	report/contrib/vdcheck-slurm.sh
+examplesdir = $(docdir)/examples
+dist_examples_DATA = $(contrib_files)
 
 # The completion must be called as the command is.
 install-data-hook:

@@ -36,6 +36,7 @@ enum {
     BDRV_O_FORCE_SHARE = 1 << 2, /* read although another program writes (-U) */
     BDRV_O_DIRTY_OK = 1 << 3,    /* a live open that has seen to the need-check or dirty flag itself */
     BDRV_O_GENTLE = 1 << 5,      /* read without keeping anybody from writing; busy where somebody does */
+    BDRV_O_DROP_BEHIND = 1 << 6, /* leave the page cache as it was */
     BDRV_O_SALVAGE = 1 << 4,     /* read what is left of a table that the end of the file cuts off */
 };
 

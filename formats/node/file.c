@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "formats/base/span.h"
+#include "formats/node/behind.h"
 #include "formats/node/lock.h"
 
 struct vd_file {
@@ -18,6 +19,7 @@ struct vd_file {
     bool has_no_locks;
     int64_t length;
     struct stat stat;
+    struct vd_behind behind; /* on with BDRV_O_DROP_BEHIND */
     struct {
         int64_t start, end; /* a stretch that lseek has told of; empty: none */
         bool is_data;
@@ -132,6 +134,9 @@ struct BlockDriverState *vd_file_open_fd(int fd, const char *path, int flags, st
         return NULL;
     }
     file_of(bs)->fd = fd;
+    file_of(bs)->behind.fd = fd;
+    if (flags & BDRV_O_DROP_BEHIND)
+        vd_behind_begin(&file_of(bs)->behind, fd);
     bs->open_flags = flags;
     if (learn_length(bs, err) < 0 || take_locks(bs, flags, err) < 0 || learn_length(bs, err) < 0)
         return NULL;
@@ -168,6 +173,7 @@ struct BlockDriverState *vd_file_create(const char *path, bool replace, struct v
 
 static void file_close(struct BlockDriverState *bs)
 {
+    vd_behind_end(&file_of(bs)->behind);
     /* The locks go with the descriptor. */
     if (file_of(bs)->fd >= 0)
         close(file_of(bs)->fd);
@@ -179,7 +185,7 @@ static int file_preadv(struct BlockDriverState *bs, int64_t offset, int64_t byte
     uint8_t *p = buf;
 
     while (bytes > 0) {
-        ssize_t n = pread(file_of(bs)->fd, p, (size_t)bytes, offset);
+        ssize_t n = vd_behind_pread(&file_of(bs)->behind, p, (size_t)bytes, offset);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -349,7 +355,7 @@ static int64_t file_getlength(struct BlockDriverState *bs, struct vd_err *err)
 
 static void file_prefetch(struct BlockDriverState *bs, int64_t offset, int64_t bytes)
 {
-    (void)posix_fadvise(file_of(bs)->fd, offset, bytes, POSIX_FADV_WILLNEED);
+    vd_behind_prefetch(&file_of(bs)->behind, offset, bytes);
 }
 
 bool vd_file_is_device(struct BlockDriverState *bs)

@@ -1,4 +1,5 @@
 libvdcheck_a_SOURCES += \
+	formats/node/behind.c formats/node/behind.h \
 	formats/node/block.c formats/node/block.h \
 	formats/node/fault.c formats/node/fault.h \
 	formats/node/file.c formats/node/file.h \

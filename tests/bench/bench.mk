@@ -25,9 +25,10 @@ tests_bench_gen_qed_LDADD =
 tests_bench_measure_SOURCES = tests/bench/measure.c
 tests_bench_measure_LDADD =
 
-EXTRA_DIST += tests/bench/bench.sh
+EXTRA_DIST += tests/bench/bench.sh tests/bench/bench-farm.sh tests/bench/gen-farm.sh
 CLEANFILES += $(bench_programs)
 
 .PHONY: bench
 bench: vdcheck$(EXEEXT) $(bench_programs)
 	bash $(srcdir)/tests/bench/bench.sh $(top_builddir)/vdcheck tests/bench
+	bash $(srcdir)/tests/bench/bench-farm.sh $(top_builddir)/vdcheck tests/bench

@@ -39,15 +39,16 @@ vd audit --db= farm
 expect 16
 vd audit --db=:memory: farm
 expect 16
-for words in --repair --repair=leaks --undo-dir=x; do
+for words in --repair=all --repair=most --undo-dir=x; do
     audit $words
     expect 16
-    says err 'an audit repairs nothing'
 done
 for words in --shard=0/2 --shard=3/2 --shard=1 --keep=30 --keep=0d --timeout=x --timeout=-1 --max-memory=1M -j0; do
     audit $words
     expect 16
 done
+audit --host=
+expect 16
 vd report
 expect 16
 for words in --output=xml --output=qemu-json --status=bad --since=yesterday; do
@@ -268,6 +269,20 @@ if has_command fincore && [ "$(cached "$disk/cold.qed")" = 0 ] && [ "$(cached "$
     [ "$(cached "$disk/cold.qed")" = 0 ] || fail "what was not in the page cache is there now"
     [ "$(cached "$disk/small")" = 1 ] || fail "a small file is in the page cache no more"
     [ "$(cached "$disk/warm.qed")" = "$before" ] || fail "what was in the page cache is there no more"
+    # a check reads more, and so does one of a shard
+    for words in --full '--full --shard=1/1'; do
+        # shellcheck disable=SC2086 # words
+        vd audit --db=cache.db $words "$disk"
+        says out '2 checked, 0 unchanged'
+        [ "$(cached "$disk/cold.qed")" = 0 ] || fail "what was not in the page cache is there after a check: $(cached "$disk/cold.qed")"
+        [ "$(cached "$disk/small")" = 1 ] || fail "a small file is in the page cache no more after a check"
+        [ "$(cached "$disk/warm.qed")" = "$before" ] || fail "what was in the page cache is there no more after a check"
+    done
+    # where half of an image was in it, that half stays
+    head -c 131072 "$disk/cold.qed" >/dev/null
+    half=$(cached "$disk/cold.qed")
+    vd audit --db=cache.db --full "$disk"
+    [ "$(cached "$disk/cold.qed")" = "$half" ] || fail "half in the page cache: $half before, $(cached "$disk/cold.qed") after"
 else
     skip_part "no page cache to look into"
 fi
@@ -452,6 +467,11 @@ for ((i = 1; i <= 7; i++)); do
     bases=$(grep -c 'many2/a.qed' "$told/out")
     [ "$(grep -c 'many2/top' "$told/out")" = $((2 * bases)) ] || fail "a chain is torn apart"
 done
+
+# ---- under one name, whatever the machine's is
+vd audit --db=named.db --host=a-farm many
+vd report --host=a-farm --output=csv named.db
+[ "$(grep -c '^"a-farm",' "$told/out")" = 10 ] || fail "--host"
 
 # ---- filters and exit status
 vd report db

@@ -22,7 +22,9 @@ command_tests = \
 	tests/command/salvage.sh \
 	tests/command/hostile.sh \
 	tests/command/audit.sh \
-	tests/command/report-html.sh
+	tests/command/audit-repair.sh \
+	tests/command/report-html.sh \
+	tests/command/slurm.sh
 
 dist_check_SCRIPTS += $(command_tests)
 EXTRA_DIST += tests/command/functions.sh

@@ -12,8 +12,8 @@ check_PROGRAMS += $(crash_tests)
 TESTS += $(crash_tests)
 endif
 
-dist_check_SCRIPTS += tests/crash/kills.sh
-TESTS += tests/crash/kills.sh
+dist_check_SCRIPTS += tests/crash/kills.sh tests/crash/kills-audit.sh
+TESTS += tests/crash/kills.sh tests/crash/kills-audit.sh
 
 tests_crash_libcrash_a_SOURCES = \
 	tests/crash/disk.c \

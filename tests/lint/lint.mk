@@ -2,6 +2,7 @@
 # Rules of this tree that no compiler knows, one script for each.
 lint_tests = \
 	tests/lint/banned.sh \
+	tests/lint/contrib.sh \
 	tests/lint/findings.sh \
 	tests/lint/format.sh \
 	tests/lint/functions.sh \

@@ -116,6 +116,69 @@ START_TEST(what_was_kept_is_there_in_the_next_run)
 }
 END_TEST
 
+START_TEST(a_run_has_one_result_of_an_image_the_last)
+{
+    struct vd_auditdb *db = begin("db", &plain_run, NULL);
+    json_t *repaired = result("repaired", NULL);
+
+    put(db, "/a", 1, result("damaged", "x.y"));
+    json_object_set_new(repaired, "repair", json_pack("{s:s}", "level", "safe"));
+    put(db, "/a", 1, repaired);
+    end(db, "complete");
+    ck_assert_int_eq(number("db", "SELECT count(*) FROM image"), 1);
+    ck_assert_int_eq(number("db", "SELECT count(*) FROM result WHERE status = 'repaired'"), 1);
+    ck_assert_int_eq(number("db", "SELECT count(*) FROM result"), 1);
+    ck_assert_int_eq(number("db", "SELECT count(*) FROM finding"), 0);
+    ck_assert_int_eq(number("db", "SELECT repaired FROM run"), 1);
+}
+END_TEST
+
+static void put_row(struct vd_auditdb *db, const char *path, const char *status, const char *level,
+                    const char *severity, const char *tried)
+{
+    json_t *o = result(status, "x.y"), *finding = json_array_get(json_object_get(o, "findings"), 0);
+
+    json_object_set_new(finding, "level", json_string(level));
+    json_object_set_new(finding, "severity", json_string(severity));
+    if (tried)
+        json_object_set_new(o, "repair", json_pack("{s:s}", "level", tried));
+    put(db, path, 1, o);
+}
+
+START_TEST(what_a_repair_would_do_away_with_is_known)
+{
+    static const struct {
+        const char *path, *level, *severity, *tried;
+        bool is_repairable[2], was_tried[2]; /* by leaks, by safe */
+    } rows[] = {
+        {"/all",     "all",   "corruption", NULL,    {false, false}, {false, false}},
+        {"/leaks",   "leaks", "leak",       NULL,    {true, true},   {false, false}},
+        {"/safe",    "safe",  "corruption", NULL,    {false, true},  {false, false}},
+        {"/tried",   "safe",  "corruption", "safe",  {false, true},  {true, true}  },
+        {"/tried2",  "leaks", "leak",       "leaks", {true, true},   {true, false} },
+        {"/warning", "safe",  "warning",    NULL,    {false, false}, {false, false}},
+    };
+    struct vd_auditdb *db = begin("db", &plain_run, NULL);
+    struct vd_err err = VD_ERR_INIT;
+
+    for (size_t i = 0; i < VD_ARRAY_SIZE(rows); i++)
+        put_row(db, rows[i].path, "damaged", rows[i].level, rows[i].severity, rows[i].tried);
+    for (size_t level = 0; level < 2; level++) {
+        struct vd_mendable_vec found = {0};
+
+        must(vd_auditdb_mendable(db, level ? "safe" : "leaks", &found, &err), &err);
+        ck_assert_uint_eq(found.n, VD_ARRAY_SIZE(rows));
+        for (size_t i = 0; i < found.n; i++) {
+            ck_assert_str_eq(found.v[i].path, rows[i].path);
+            ck_assert_msg(found.v[i].is_repairable == rows[i].is_repairable[level], "%s", rows[i].path);
+            ck_assert_msg(found.v[i].was_tried == rows[i].was_tried[level], "%s", rows[i].path);
+        }
+        vd_mendable_free(&found);
+    }
+    end(db, "complete");
+}
+END_TEST
+
 START_TEST(names_of_any_bytes_come_back_as_they_were)
 {
     static const char name[] = "/new\nline'; DROP TABLE image; --\xff\xfe";
@@ -169,6 +232,7 @@ END_TEST
 static void make_version_1(const char *path)
 {
     run_once(path, "/a", "damaged", "x.y");
+    (void)number(path, "ALTER TABLE result DROP COLUMN repair");
     (void)number(path, "ALTER TABLE result DROP COLUMN strip");
     (void)number(path, "UPDATE meta SET value = '1' WHERE key = 'schema'");
     (void)number(path, "PRAGMA user_version=1");
@@ -213,6 +277,9 @@ START_TEST(an_older_database_is_read_as_it_is_and_migrated_by_the_next_audit)
     vd_auditdb_close(open_db("new"));
     ck_assert_int_eq(number("db", "SELECT count(*) FROM pragma_table_info('result')"),
                      number("new", "SELECT count(*) FROM pragma_table_info('result')"));
+    ck_assert_int_eq(number("db", "SELECT count(*) FROM result WHERE repair IS NULL"), 2);
+    ck_assert_int_eq(number("db", "SELECT cid FROM pragma_table_info('result') WHERE name = 'repair'"),
+                     number("new", "SELECT cid FROM pragma_table_info('result') WHERE name = 'repair'"));
     ck_assert_int_eq(number("db", "SELECT cid FROM pragma_table_info('result') WHERE name = 'strip'"),
                      number("new", "SELECT cid FROM pragma_table_info('result') WHERE name = 'strip'"));
 }
@@ -504,7 +571,8 @@ START_TEST(a_stranger_cannot_run_anything_by_a_view)
 END_TEST
 
 UNIT_TESTS("auditdb", what_was_kept_is_there_in_the_next_run, names_of_any_bytes_come_back_as_they_were,
-           a_second_audit_is_told_that_there_is_one,
+           a_second_audit_is_told_that_there_is_one, a_run_has_one_result_of_an_image_the_last,
+           what_a_repair_would_do_away_with_is_known,
            a_database_of_something_else_or_of_a_newer_version_is_refused,
            an_older_database_is_read_as_it_is_and_migrated_by_the_next_audit,
            the_next_version_is_refused_and_left_as_it_is, only_the_last_run_of_the_same_kind_is_gone_on_with,

@@ -244,6 +244,75 @@ START_TEST(a_signal_ends_all_and_leaves_what_was_done_and_no_worker)
 }
 END_TEST
 
+/* ---- what is better not cut off */
+
+static volatile sig_atomic_t was_asked_to_end;
+
+static void note_signal(int sig)
+{
+    (void)sig;
+    was_asked_to_end = 1;
+}
+
+static void need_time(size_t job, FILE *out)
+{
+    if (job == 1) {
+        vd_pool_need_time();
+        vd_pool_need_time(); /* counts once, and says no more */
+    }
+    if (job < 2)
+        usleep(1500000);
+    say_number(job, out);
+}
+
+START_TEST(a_job_that_needs_time_gets_it_once)
+{
+    struct told *told = new_told(need_time);
+    struct vd_pool_options opts = options(told, 3, 3);
+    struct vd_err err = VD_ERR_INIT;
+
+    opts.timeout_s = 1;
+    must(vd_pool_run(&opts, &err), &err);
+    ck_assert_int_eq(told->text[0][0], '!');
+    ck_assert_ptr_nonnull(strstr(told->text[0], "--timeout"));
+    ck_assert_str_eq(told->text[1], "job 1");
+    ck_assert_str_eq(told->text[2], "job 2");
+    free_told(told);
+}
+END_TEST
+
+static void wait_for_the_signal(size_t job, FILE *out)
+{
+    while (job && !was_asked_to_end)
+        usleep(1000);
+    fprintf(out, "job %zu%s", job, was_asked_to_end ? ", ended" : "");
+}
+
+START_TEST(after_a_signal_what_is_under_way_ends_by_itself)
+{
+    struct told *told = new_told(wait_for_the_signal);
+    struct vd_pool_options opts = options(told, 50, 4);
+    struct vd_budget budget = VD_BUDGET_INIT;
+    struct vd_err err = VD_ERR_INIT;
+    unsigned ended = 0;
+
+    signal(SIGTERM, note_signal);
+    told->cancel_after = 1;
+    budget.cancelled = &told->cancelled;
+    opts.budget = &budget;
+    opts.ends_gently = true;
+    must_fail(vd_pool_run(&opts, &err), &err, VD_ERR_CANCELLED);
+    for (size_t i = 0; i < 50; i++)
+        ended += strstr(told->text[i], ", ended") != NULL;
+    ck_assert_uint_eq(ended, told->done - 1); /* the first one had no need to wait */
+    ck_assert_uint_ge(ended, 1);
+    ck_assert_uint_le(ended, 4);
+    ck_assert(!was_asked_to_end); /* the parent was not */
+    no_child_is_left();
+    free_told(told);
+}
+END_TEST
+
 static int fail_done(void *opaque, size_t job, const struct vd_pool_result *result, struct vd_err *err)
 {
     (void)done(opaque, job, result, err);
@@ -359,6 +428,7 @@ END_TEST
 UNIT_TESTS("pool", every_job_is_done_once_by_few_workers, no_jobs_are_no_work,
            whatever_happens_to_a_worker_is_a_result_with_a_reason,
            what_a_worker_prints_spoils_its_own_result_alone, large_results_arrive_whole,
-           a_signal_ends_all_and_leaves_what_was_done_and_no_worker, where_a_result_cannot_be_kept_all_ends,
+           a_signal_ends_all_and_leaves_what_was_done_and_no_worker, a_job_that_needs_time_gets_it_once,
+           after_a_signal_what_is_under_way_ends_by_itself, where_a_result_cannot_be_kept_all_ends,
            no_worker_sees_two_groups, a_worker_that_cannot_begin_says_why,
            a_worker_has_none_of_the_parents_files, a_worker_gets_no_more_memory_than_its_limit)

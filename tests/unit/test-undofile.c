@@ -288,6 +288,68 @@ START_TEST(evidence_that_cannot_be_read_is_an_error)
 }
 END_TEST
 
+/* ---- in a folder for many */
+
+static char *next_in(const char *folder, const char *image)
+{
+    struct vd_err err = VD_ERR_INIT;
+    char *name = vd_undofile_next_in(folder, image, &err);
+
+    must_have(name, &err);
+    return name;
+}
+
+START_TEST(in_a_folder_for_many_each_image_has_names_of_its_own)
+{
+    char *names[4], longest[256];
+
+    ck_assert_int_eq(mkdir("undo", 0755) + mkdir("x", 0755) + mkdir("y", 0755), 0);
+    vd_unit_write_file("x/a.qed", "", 0);
+    ck_assert_int_eq(symlink("x/a.qed", "link"), 0);
+    names[0] = next_in("undo", "x/a.qed");
+    names[1] = next_in("undo", "y/a.qed");
+    names[2] = next_in("undo", "link");
+    ck_assert_str_ne(names[0], names[1]);
+    ck_assert_str_eq(names[0], names[2]); /* by whatever name it is called */
+    ck_assert_ptr_eq(strstr(names[0], "undo/a.qed-"), names[0]);
+    vd_unit_write_file(names[0], "", 0);
+    names[3] = next_in("undo", "x/a.qed");
+    ck_assert_ptr_eq(strstr(names[3], names[0]), names[3]);
+    ck_assert_str_eq(names[3] + strlen(names[0]), ".1");
+    for (size_t i = 0; i < 4; i++)
+        free(names[i]);
+    memset(longest, 'n', 255);
+    longest[255] = '\0';
+    names[0] = next_in("undo", longest);
+    vd_unit_write_file(names[0], "", 0); /* with SQLite's own journal beside it, too */
+    ck_assert_uint_lt(strlen(names[0]), strlen("undo/") + 255 - strlen("-journal"));
+    free(names[0]);
+}
+END_TEST
+
+START_TEST(what_was_never_prepared_there_goes_with_its_stub)
+{
+    struct vd_err err = VD_ERR_INIT;
+    enum vd_journal_state state;
+    vd_auto_mem char *name = NULL;
+
+    ck_assert_int_eq(mkdir("undo", 0755), 0);
+    vd_unit_write_file("a.qed", "", 0);
+    name = next_in("undo", "a.qed");
+    make_journal(name, VD_JOURNAL_EMPTY, NULL);
+    must(vd_undofile_write_stub("a.qed", name, &err), &err);
+    vd_undofile_sweep_in("undo", "b.qed");
+    ck_assert(exists(name));
+    vd_undofile_sweep_in("undo", "a.qed");
+    ck_assert(!exists(name) && !exists("a.qed.vdcheck-stub"));
+    ck_assert_str_eq(find("a.qed", ALL_STATES, &state), "");
+    make_journal(name, VD_JOURNAL_PREPARED, NULL);
+    must(vd_undofile_write_stub("a.qed", name, &err), &err);
+    vd_undofile_sweep_in("undo", "a.qed");
+    ck_assert(exists(name) && exists("a.qed.vdcheck-stub"));
+}
+END_TEST
+
 /* ---- sweeping */
 
 START_TEST(sweeping_takes_only_what_was_never_prepared)
@@ -332,7 +394,8 @@ START_TEST(sweeping_leaves_what_it_cannot_read)
 }
 END_TEST
 
-UNIT_TESTS("undofile", names_count_up_beside_the_image, a_dangling_link_is_a_name_that_is_taken,
+UNIT_TESTS("undofile", names_count_up_beside_the_image, in_a_folder_for_many_each_image_has_names_of_its_own,
+           what_was_never_prepared_there_goes_with_its_stub, a_dangling_link_is_a_name_that_is_taken,
            a_deleted_undo_file_hides_no_newer_one, ten_thousand_undo_files_are_enough,
            without_an_undo_file_there_is_none_and_no_error, the_newest_in_a_wanted_state_is_found,
            a_file_of_that_name_that_is_no_journal_is_an_error, a_member_has_the_state_of_the_main_journal,
