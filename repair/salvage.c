@@ -323,6 +323,15 @@ static int run_copy(struct copy *c, struct vd_budget *budget, struct vd_err *err
     return bdrv_flush(c->to->file, err) < 0 || bdrv_inactivate(c->to, err) < 0 ? -1 : 0;
 }
 
+/* Clusters that are leaked no more because something leads to them again are nothing that was put back. */
+static bool is_byproduct(const struct vd_group *group)
+{
+    for (size_t k = 0; k < group->places.n; k++)
+        if (group->places.v[k].guest != VD_NOWHERE)
+            return false;
+    return group->severity == VD_LEAK;
+}
+
 /* What was put back; by choice: range by range. Where the ranges are not all known, anything may be a guess.
  */
 static int note_put_back(const struct vd_work *work, struct vd_salvage_answer *answer, struct vd_err *err)
@@ -331,8 +340,10 @@ static int note_put_back(const struct vd_work *work, struct vd_salvage_answer *a
         const struct vd_group *group = work->before.ledger->groups.v[i];
         bool has_range = false;
 
+        if (!group->fixed || is_byproduct(group))
+            continue;
         answer->put_back += group->fixed;
-        if (!group->fixed || group->level != VD_LEVEL_ALL)
+        if (group->level != VD_LEVEL_ALL)
             continue;
         for (size_t k = 0; k < group->places.n; k++) {
             const struct vd_place *place = &group->places.v[k];

@@ -171,6 +171,8 @@ static int judge_slots(struct judge *j, struct vd_err *err)
 {
     if (look_for_orphans(j, err) < 0)
         return -1;
+    if (qcow2_is_mass_damage(j->lost_slots, j->walk->used_slots))
+        vd_found(j->ck, QCOW2_L1_TABLE_GARBAGE, .host = j->g->l1_off, .host_bytes = 8 * j->g->l1_n);
     for (size_t i = 0; i < j->walk->bad_slots.n; i++)
         if (judge_slot(j, &j->walk->bad_slots.v[i], err) < 0)
             return -1;

@@ -10,7 +10,7 @@
 
 #include "formats/qcow2/qcow2.h"
 
-#define MOST_BYTES_READ ((uint64_t)1 << 30)
+#define MOST_BYTES_READ ((uint64_t)1 << 30) /* of a device, where free space can be all there is */
 
 /* A table has no more entries that do not fit than one for so many that do. */
 enum { ODD_SHARE = 8 };
@@ -67,7 +67,7 @@ static bool words_fit(struct search *s, struct qcow2_orphan *orphan, uint64_t fi
         else
             orphan->targets += has_data;
     }
-    return orphan->odd * ODD_SHARE <= orphan->targets;
+    return orphan->odd <= 1 || orphan->odd * ODD_SHARE <= orphan->targets;
 }
 
 static int gather_targets(struct search *s, uint64_t n, struct vd_err *err)
@@ -101,7 +101,7 @@ static int try_table(struct search *s, struct qcow2_orphan *orphan, bool gathers
             return gathers ? -1 : 0;
         first += n;
     }
-    return orphan->targets > 0;
+    return orphan->targets > orphan->odd;
 }
 
 static int try_cluster(struct search *s, uint64_t cluster, struct vd_err *err)
@@ -110,7 +110,7 @@ static int try_cluster(struct search *s, uint64_t cluster, struct vd_err *err)
 
     if (bdrv_is_hole(s->ck->bs->file, (int64_t)orphan.off, (int64_t)s->g->cluster_size))
         return 0;
-    if (s->bytes_read > MOST_BYTES_READ) {
+    if (s->bytes_read > MOST_BYTES_READ && bdrv_is_fixed_length(s->ck->bs)) {
         s->out->is_complete = false;
         return 0;
     }

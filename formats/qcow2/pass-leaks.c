@@ -19,7 +19,8 @@ struct leaks {
 
 static int judge_stretch(struct leaks *l, uint64_t first, uint64_t n, bool is_kept, struct vd_err *err)
 {
-    bool evidence = (l->ck->flags & VD_EVIDENCE) || is_kept;
+    bool evidence =
+        (l->ck->flags & VD_EVIDENCE) || is_kept || (l->s->orphans.was_searched && !l->s->orphans.is_complete);
 
     if (vd_found(l->ck, first >= l->tail ? QCOW2_TAIL_LEAKED : QCOW2_CLUSTER_LEAKED,
                  .host = first << l->g->cluster_bits, .host_bytes = n << l->g->cluster_bits, .count = n,

@@ -301,8 +301,10 @@ static void found_more(struct judge *j, enum qed_finding finding, uint64_t n)
                        .level = VD_LEVEL_ALL, .note = "counted, and not told one by one: there are too many");
 }
 
-static void judge_more_slots(struct judge *j)
+static void judge_all_slots(struct judge *j)
 {
+    if (qed_is_mass_damage(j->walk->bad_slots_n, j->walk->used_slots))
+        vd_found(j->ck, QED_L1_TABLE_GARBAGE, .host = j->g->l1_off, .host_bytes = j->g->table_bytes);
     for (unsigned why = 0; why < QED_FINDINGS_END; why++)
         found_more(j, (enum qed_finding)why, j->walk->bad_slots_more[why]);
 }
@@ -322,6 +324,8 @@ static int each_bad_entry(struct judge *j, const struct qed_table *table, entry_
     for (uint64_t first = 0; first < j->g->table_n; first += VD_WINDOW) {
         uint64_t n = vd_min(VD_WINDOW, j->g->table_n - first);
 
+        if (vd_budget_go_on(j->ck->budget, err) < 0)
+            return -1;
         if (qed_read_entries(j->ck->bs, table->off, first, n, entry, NULL) < 0)
             continue; /* the walk has reported it */
         for (uint64_t i = 0; i < n; i++)
@@ -368,25 +372,39 @@ static uint64_t masked_cluster(struct judge *j, uint64_t entry)
     return masked;
 }
 
-/* Is entry i the one that QEMU links too many behind a run of at least cluster_size - 1 clusters? */
+/* How many of the n entries before entry i continue down from it, a cluster each? Counted from the nearest.
+ */
+static uint64_t run_before(const struct qed_geometry *g, const uint64_t *before, uint64_t n, uint64_t next)
+{
+    uint64_t fit = 0;
+
+    for (; fit < n && qed_l2_entry_kind(g, before[n - 1 - fit]) == QED_ENTRY_GOOD; fit++)
+        if (before[n - 1 - fit] + (fit + 1) * g->cluster_size != next)
+            break;
+    return fit;
+}
+
+/* Is entry i the one that QEMU links too many behind a run of at least cluster_size - 1 clusters? The nearest
+ * are asked first, and more each time: where many entries are wrong, each is done after a look. */
 static int is_run_overrun(struct judge *j, const struct qed_table *table, uint64_t i, uint64_t entry,
                           bool *is, struct vd_err *err)
 {
-    uint64_t run = j->g->cluster_size - 1;
+    uint64_t run = j->g->cluster_size - 1, done = 0, n;
     vd_auto_mem uint64_t *before = NULL;
 
     *is = false;
     if (i < run || vd_runs_total(j->free_clusters) != 1)
         return 0;
-    before = malloc(run * sizeof(*before));
+    before = malloc(VD_WINDOW * sizeof(*before));
     if (!before)
         return vd_fail_memory(err);
-    if (qed_read_entries(j->ck->bs, table->off, i - run, run, before, NULL) < 0)
-        return 0;
-    for (uint64_t k = 0; k < run; k++)
-        if (qed_l2_entry_kind(j->g, before[k]) != QED_ENTRY_GOOD ||
-            before[k] + (run - k) * j->g->cluster_size != entry)
+    for (n = 1; done < run; n = vd_min(2 * n, VD_WINDOW)) {
+        n = vd_min(n, run - done);
+        if (qed_read_entries(j->ck->bs, table->off, i - done - n, n, before, NULL) < 0 ||
+            run_before(j->g, before, n, entry - done * j->g->cluster_size) < n)
             return 0;
+        done += n;
+    }
     *is = true;
     return 0;
 }
@@ -715,7 +733,7 @@ int qed_judge(struct vd_check *ck, struct qed_walk *walk, struct vd_runs *free_c
         rc = judge_bad_tables(&j, err);
     if (rc == 0)
         rc = judge_slots(&j, true, err);
-    judge_more_slots(&j);
+    judge_all_slots(&j);
     if (rc == 0)
         rc = judge_shared(&j, err);
     if (rc == 0)

@@ -3,23 +3,26 @@
  * Orphaned L2 tables: runs of unreferenced clusters that parse whole as a table whose targets nobody names
  * either.
  *
- * The first 4 KiB of a candidate decide nearly always, so the search reads little; it gives up after a bound,
- * and then no relinking is called proven.
+ * The first 4 KiB of a candidate decide nearly always, so the search reads little. In a file it goes to the
+ * end: what it has not seen may be a table whose data would be taken for free space. On a device, where free
+ * space can be all there is, it gives up after a bound; then nothing is called proven, and nothing is given
+ * back.
  */
 #include "formats/qed/qed.h"
 
 #include <stdlib.h>
 
-#define MOST_BYTES_READ ((uint64_t)1 << 30)
+#define MOST_BYTES_READ ((uint64_t)1 << 30) /* of a device */
 
-/* A table has no more entries that do not fit than one for so many that do. */
+/* A table has no more entries that do not fit than one for so many that do, or one beside two that do. */
 enum { ODD_SHARE = 8 };
 
 struct search {
     struct BlockDriverState *bs;
     const struct qed_geometry *g;
     struct vd_runs *free_clusters;
-    uint64_t bytes_read;
+    uint64_t bytes_read, most;
+    struct vd_span zeroes; /* that were read */
     uint64_t *entry;
     struct vd_runs *targets; /* NULL: not gathered */
 };
@@ -47,7 +50,21 @@ static bool entries_fit(struct search *s, struct qed_orphan *orphan, uint64_t fi
         orphan->first = orphan->used++ ? orphan->first : first + i;
         orphan->last = first + i;
     }
-    return orphan->odd * ODD_SHARE <= orphan->targets;
+    return orphan->odd <= 1 || orphan->odd * ODD_SHARE <= orphan->targets;
+}
+
+static bool is_known_zero(const struct search *s, struct vd_span span)
+{
+    return span.off >= s->zeroes.off && vd_span_within(span, vd_span_end(s->zeroes));
+}
+
+/* Zeroes that begin a candidate are read once, and not again for each candidate that they are part of. */
+static void note_zero(struct search *s, struct vd_span span)
+{
+    if (span.off < s->zeroes.off || span.off > vd_span_end(s->zeroes))
+        s->zeroes = span;
+    else if (vd_span_end(span) > vd_span_end(s->zeroes))
+        s->zeroes.len = vd_span_end(span) - s->zeroes.off;
 }
 
 static int gather_targets(struct search *s, uint64_t off, uint64_t n, struct vd_err *err)
@@ -65,17 +82,24 @@ static int try_table(struct search *s, uint64_t off, struct qed_orphan *orphan, 
     *orphan = (struct qed_orphan){.off = off};
     for (uint64_t first = 0; first < s->g->table_n;) {
         uint64_t n = vd_min(first ? VD_WINDOW : 512, s->g->table_n - first);
+        struct vd_span span = {off + 8 * first, 8 * n};
 
+        if (is_known_zero(s, span)) {
+            first += n;
+            continue;
+        }
         if (qed_read_entries(s->bs, off, first, n, s->entry, NULL) < 0)
             return 0;
         s->bytes_read += 8 * n;
         if (!entries_fit(s, orphan, first, n))
             return 0;
+        if (!orphan->used)
+            note_zero(s, span);
         if (gather_targets(s, off, n, err) < 0)
             return -1;
         first += n;
     }
-    return orphan->targets > 0;
+    return orphan->targets > orphan->odd;
 }
 
 static int push(struct qed_orphan_vec *vec, struct qed_orphan orphan)
@@ -141,7 +165,7 @@ static int search_run(struct search *s, struct vd_check *ck, struct vd_run run,
             c += hole - (need - 1);
             continue;
         }
-        if (s->bytes_read > MOST_BYTES_READ) {
+        if (s->bytes_read > s->most) {
             orphans->is_complete = false;
             return 0;
         }
@@ -182,7 +206,11 @@ int qed_find_orphans(struct vd_check *ck, const struct qed_geometry *g, struct v
                      struct qed_orphan_vec *orphans, struct vd_err *err)
 {
     vd_auto_mem uint64_t *entry = malloc(VD_WINDOW * sizeof(*entry));
-    struct search s = {.bs = ck->bs, .g = g, .free_clusters = free_clusters, .entry = entry};
+    struct search s = {.bs = ck->bs,
+                       .g = g,
+                       .free_clusters = free_clusters,
+                       .most = bdrv_is_fixed_length(ck->bs) ? MOST_BYTES_READ : UINT64_MAX,
+                       .entry = entry};
 
     if (!entry)
         return vd_fail_memory(err);

@@ -66,8 +66,8 @@ static int only_empty_slot(struct leaks *l, const struct qed_orphan *orphan, int
                 empty++;
             }
     }
-    if (empty != 1 || l->s->orphans.n != 1 || !l->s->orphans.are_distinct || l->s->walk.bad_slots_n ||
-        (orphan->has_rival && !explains_all(l, orphan)))
+    if (empty != 1 || !l->s->orphans.is_complete || l->s->orphans.n != 1 || !l->s->orphans.are_distinct ||
+        l->s->walk.bad_slots_n || (orphan->has_rival && !explains_all(l, orphan)))
         *slot = -1;
     return 0;
 }
@@ -224,7 +224,7 @@ static int judge_stretch(struct leaks *l, uint64_t first, uint64_t count, enum v
 static int judge_run(struct leaks *l, uint64_t first, uint64_t end, bool is_kept, struct vd_err *err)
 {
     const uint64_t cuts[] = {l->plan.fill_end, l->plan.new_end, l->tail, end};
-    bool evidence = (l->ck->flags & VD_EVIDENCE) || is_kept;
+    bool evidence = (l->ck->flags & VD_EVIDENCE) || is_kept || !l->s->orphans.is_complete;
 
     while (first < end) {
         uint64_t stop = end;

@@ -101,4 +101,38 @@ done
 vd shared.qed
 expect 4
 says out 'DAMAGED: 1310719 corruptions'
+
+# ---- many entries past the end in a table as long as QEMU's runs, and one leaked cluster: each is done after a look
+"$VDCHECK" create -f qed -o cluster_size=1M,table_size=16 run.qed 1T
+"$VDCHECK" io -q -c 'write 0 64k' run.qed
+table=$(($(peek run.qed 0x100000) >> 20))
+pattern '\1\0\0\0\0\0\0\0' 21
+dd if=pattern of=run.qed bs=1M seek=$table conv=notrunc status=none
+pattern '\0\0\0\0\1\0\0\0' 17
+dd if=pattern of=run.qed bs=1M seek=$((table + 15)) conv=notrunc status=none
+run timeout -k 1 60 "$VDCHECK" run.qed
+expect 4
+says out '131072 corruptions, 1 leaked cluster'
+
+# ---- a lost table behind a long stretch of zeroes that were really written: it is found, and nothing is cut off
+"$VDCHECK" create -f qed -o cluster_size=1M,table_size=16 behind.qed 100G
+"$VDCHECK" io -q -c 'write 0 80M' -c 'write -P 0x5a 200M 1M' behind.qed
+dd if=/dev/zero of=zeroed bs=1M count=80 status=none
+table=$(($(peek behind.qed 0x100000) >> 20))
+# The table moves to the end of the file, behind its data.
+end=$(($(size_of behind.qed) >> 20))
+dd if=behind.qed of=table bs=1M skip=$table count=16 status=none
+dd if=table of=behind.qed bs=1M seek=$end conv=notrunc status=none
+dd if=zeroed of=behind.qed bs=1M seek=$table count=16 conv=notrunc status=none
+dd if=zeroed of=behind.qed bs=1M seek=$((table - 1)) count=1 conv=notrunc status=none
+poke behind.qed 0x100000 $((end << 20))
+vd io -r -q -c 'read -P 0x5a 200M 1M' behind.qed
+expect 0
+poke behind.qed 0x100000 0
+cp behind.qed before
+vd --repair=leaks behind.qed
+expect 4
+says out qed.orphan-l2-table
+same behind.qed before
+rm -f behind.qed before zeroed table
 finish
