@@ -116,7 +116,7 @@ says out '131072 corruptions, 1 leaked cluster'
 
 # ---- a lost table behind a long stretch of zeroes that were really written: it is found, and nothing is cut off
 "$VDCHECK" create -f qed -o cluster_size=1M,table_size=16 behind.qed 100G
-"$VDCHECK" io -q -c 'write 0 80M' -c 'write -P 0x5a 200M 1M' behind.qed
+"$VDCHECK" io -q -c 'write -P 0 0 80M' -c 'write -P 0x5a 200M 1M' behind.qed
 dd if=/dev/zero of=zeroed bs=1M count=80 status=none
 table=$(($(peek behind.qed 0x100000) >> 20))
 # The table moves to the end of the file, behind its data.
