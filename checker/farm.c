@@ -325,6 +325,9 @@ static int add_with(struct vd_farm *farm, const char *path, int flags, struct vd
     size_t images_n = farm->images.n, runs_n = farm->runs.n;
     int rc = r.db ? read_all(&r, err) : -1;
 
+    /* To a script, busy is an image. */
+    if (rc < 0 && err->kind == VD_ERR_BUSY)
+        err->kind = VD_ERR_IO;
     if (rc < 0 && r.db && sqlite3_extended_errcode(r.db) == SQLITE_READONLY_ROLLBACK)
         rc = 1;
     if (rc)

@@ -292,5 +292,8 @@ int vd_store_image(const char *path, struct BlockDriverState *bs, struct vd_chec
     if (rc == 0)
         rc = run_sql(&s, "COMMIT", err);
     sqlite3_close(s.db);
+    /* To a script, busy is the image. */
+    if (rc < 0 && err->kind == VD_ERR_BUSY)
+        err->kind = VD_ERR_IO;
     return rc;
 }

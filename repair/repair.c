@@ -439,7 +439,12 @@ static void forget_work(struct vd_answer *answer)
 {
     for (size_t i = 0; i < answer->files.n; i++) {
         struct vd_outcome *out = &answer->files.v[i];
-        struct vd_work fresh = {.file = out->work.file, .drv = out->work.drv, .link = out->work.link};
+        struct vd_work fresh = {.file = out->work.file,
+                                .drv = out->work.drv,
+                                .link = out->work.link,
+                                .is_unfinished = out->work.is_unfinished,
+                                .undo_fault = out->work.undo_fault,
+                                .was_finished = out->work.was_finished};
 
         vd_work_done(&out->work);
         out->work = fresh;

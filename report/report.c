@@ -49,20 +49,21 @@ json_t *vd_report_repair(const struct vd_farm_image *image)
     return NULL;
 }
 
-/* Was it repaired, also in part, since the run before? */
-static bool is_just_repaired(const struct vd_farm_image *image)
+/* Does a repair of the last run say this? "undo_file": it wrote to the image; "refused": it could not be
+ * made. */
+static bool last_repair_says(const struct vd_farm_image *image, const char *key)
 {
     json_t *repair = strcmp(image->newest.run, image->last_run) == 0 ? vd_report_repair(image) : NULL;
-    bool is_one = json_is_string(json_object_get(repair, "undo_file"));
+    bool says = json_is_string(json_object_get(repair, key));
 
     json_decref(repair);
-    return is_one;
+    return says;
 }
 
 bool vd_report_is_news(const struct vd_farm_image *image)
 {
     return image->is_changed || (image->is_new && vd_report_needs_attention(image)) ||
-           is_just_repaired(image);
+           last_repair_says(image, "undo_file");
 }
 
 bool vd_report_is_whole(const struct vd_farm *farm)
@@ -149,16 +150,6 @@ static bool has_left(const struct vd_farm_result *result)
     return false;
 }
 
-/* A repair that was asked for and could not be made is an error beside what is left. */
-static bool was_refused(const struct vd_farm_image *image)
-{
-    json_t *repair = strcmp(image->newest.run, image->last_run) == 0 ? vd_report_repair(image) : NULL;
-    bool was = json_is_string(json_object_get(repair, "refused"));
-
-    json_decref(repair);
-    return was;
-}
-
 int vd_report_bits(const struct vd_farm *farm)
 {
     int bits = 0;
@@ -167,7 +158,8 @@ int vd_report_bits(const struct vd_farm *farm)
         const struct vd_farm_image *image = &farm->images.v[i];
 
         bits |= vd_status_kept_bits(vd_report_status(image), has_left(&image->newest));
-        bits |= was_refused(image) ? VD_EXIT_ERROR : 0;
+        /* One that was asked for and could not be made is an error beside what is left. */
+        bits |= last_repair_says(image, "refused") ? VD_EXIT_ERROR : 0;
     }
     return bits;
 }

@@ -167,12 +167,33 @@ static int look_for_orphans(struct judge *j, struct vd_err *err)
     return rc;
 }
 
+/* Each L1 table by itself. Of a snapshot's the entries in use were not counted: they are no more than all. */
+static int judge_mass_damage(struct judge *j, struct vd_err *err)
+{
+    const struct qcow2_snapshot_vec *list = &j->s->snapshots.list;
+    vd_auto_mem uint64_t *lost = calloc(list->n + 1, sizeof(*lost));
+
+    if (!lost)
+        return vd_fail_memory(err);
+    for (size_t i = 0; i < j->walk->bad_slots.n; i++)
+        lost[j->walk->bad_slots.v[i].tree] += is_lost_slot(&j->walk->bad_slots.v[i]);
+    if (qcow2_is_mass_damage(lost[0], j->walk->used_slots))
+        vd_found(j->ck, QCOW2_L1_TABLE_GARBAGE, .host = j->g->l1_off, .host_bytes = 8 * j->g->l1_n);
+    for (size_t i = 0; i < list->n; i++) {
+        if (!qcow2_is_mass_damage(lost[i + 1], list->v[i].l1_n))
+            continue;
+        name_tree(j, (uint32_t)i + 1);
+        vd_found(j->ck, QCOW2_L1_TABLE_GARBAGE, .host = list->v[i].l1_off,
+                 .host_bytes = 8 * (uint64_t)list->v[i].l1_n);
+        name_tree(j, 0);
+    }
+    return 0;
+}
+
 static int judge_slots(struct judge *j, struct vd_err *err)
 {
-    if (look_for_orphans(j, err) < 0)
+    if (look_for_orphans(j, err) < 0 || judge_mass_damage(j, err) < 0)
         return -1;
-    if (qcow2_is_mass_damage(j->lost_slots, j->walk->used_slots))
-        vd_found(j->ck, QCOW2_L1_TABLE_GARBAGE, .host = j->g->l1_off, .host_bytes = 8 * j->g->l1_n);
     for (size_t i = 0; i < j->walk->bad_slots.n; i++)
         if (judge_slot(j, &j->walk->bad_slots.v[i], err) < 0)
             return -1;

@@ -12,7 +12,7 @@
 
 #define MOST_BYTES_READ ((uint64_t)1 << 30) /* of a device, where free space can be all there is */
 
-/* A table has no more entries that do not fit than one for so many that do. */
+/* A table has no more entries that do not fit than one for so many that do, or one beside two that do. */
 enum { ODD_SHARE = 8 };
 
 struct search {

@@ -135,6 +135,16 @@ if has_command sqlite3; then
     vd --map=own.qed.vdcheck-undo own.qed
     [ $((status & 8)) -eq 8 ] || fail "a map in the undo file: exit status $status"
     same own.qed.vdcheck-undo before
+    # one that somebody holds is no busy image
+    vd --map=held.db a.qed
+    { echo 'BEGIN EXCLUSIVE;'; sleep 20; } | sqlite3 held.db &
+    while run sqlite3 held.db 'BEGIN IMMEDIATE' && [ "$status" -eq 0 ]; do sleep 0.1; done
+    vd --map=held.db a.qed
+    expect 8
+    says err 'held.db: database is locked'
+    kill %% 2>/dev/null
+    wait
+
     run sqlite3 other.db 'CREATE TABLE mine(x)'
     cp other.db before
     vd --map=other.db a.qed

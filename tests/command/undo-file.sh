@@ -419,6 +419,25 @@ if [ "$(id -u)" -eq 0 ] && mkdir small && mount -t tmpfs -o size=2m none small 2
     lacks out corruption
     vd io -r -q -c 'read -P 1 0 64k' -c 'read -P 3 256M 64k' small/j.qed
     expect 0
+    # a base whose repair was cut off, and that somebody wrote to since, stays as it is when the room for the overlay's
+    # tail makes a second plan necessary
+    rm -f small/*
+    mount -o remount,size=8m small
+    shared clean.qed small/base.qed
+    vd --repair --fault=write:cut=1 small/base.qed
+    poke small/base.qed $((L2 + 256)) 1
+    vd small/base.qed
+    expect 12
+    says out 'image.undo-file-unusable'
+    "$VDCHECK" create -f qed -b base.qed -F qed small/top.qed 8G
+    "$VDCHECK" io -q -c 'write -P 3 0 64k' small/top.qed
+    head -c 5M /dev/urandom >>small/top.qed
+    cp small/base.qed before
+    vd -c --repair small/top.qed
+    expect 12
+    says out 'no room to keep the bytes'
+    says out 'image.undo-file-unusable'
+    same small/base.qed before
 else
     skip_part "no small file system without root"
 fi
