@@ -82,10 +82,11 @@ static void say_runs(FILE *f, const struct vd_farm *farm)
     fprintf(f, "vdcheck_run_duration_seconds %.3f\n", whole ? whole->seconds : 0.0);
 }
 
-void vd_report_prometheus(FILE *f, const struct vd_farm *farm)
+int vd_report_prometheus(FILE *f, const struct vd_farm *farm, struct vd_err *err)
 {
     struct vd_report_sums sums = vd_report_sum(farm);
 
+    (void)err;
     head(f, "images", "Images by the status of their newest result.");
     for (int i = VD_STATUS_CLEAN; i <= VD_STATUS_BUSY; i++)
         fprintf(f, "vdcheck_images{status=\"%s\"} %" PRIu64 "\n", vd_status_name((enum vd_status)i),
@@ -94,4 +95,5 @@ void vd_report_prometheus(FILE *f, const struct vd_farm *farm)
     head(f, "leaked_bytes", "Bytes that leaks in all images take.");
     fprintf(f, "vdcheck_leaked_bytes %" PRId64 "\n", sums.leaked_bytes);
     say_runs(f, farm);
+    return 0;
 }
