@@ -82,7 +82,8 @@ static int make_parts(struct vd_html *page, char **parts, struct vd_err *err)
     FILE *memory = open_memstream(parts, &len);
     bool was_made = memory && vd_html_parts(memory, page, err) == 0;
 
-    if (memory && (fclose(memory) == 0) & was_made)
+    /* A stream that is closed gives its memory's end back, and may lose all of it by that. */
+    if (memory && (fclose(memory) == 0) & was_made && *parts)
         return 0;
     return vd_fail_memory(err);
 }

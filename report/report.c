@@ -47,7 +47,12 @@ int vd_report_repair(const struct vd_farm_image *image, json_t **repair, struct 
     const struct vd_farm_result *r = &image->newest;
 
     *repair = NULL;
-    return r->has_undo_file || r->is_refused ? vd_farm_json(r->repair, repair, err) : 0;
+    if (!r->has_undo_file && !r->is_refused)
+        return 0;
+    if (vd_farm_json(r->repair, repair, err) < 0)
+        return -1;
+    /* It was one when the row was read. */
+    return *repair ? 0 : vd_fail_memory(err);
 }
 
 int vd_report_undo(const json_t *repair, char buf[VD_REPORT_COMMAND_MAX], struct vd_err *err)
