@@ -101,6 +101,14 @@ static int64_t number_at(sqlite3_stmt *stmt, int column)
     return sqlite3_column_type(stmt, column) == SQLITE_INTEGER ? sqlite3_column_int64(stmt, column) : -1;
 }
 
+/* Whatever a database says, it is a time that something can take. */
+static double seconds_at(sqlite3_stmt *stmt, int column)
+{
+    double seconds = sqlite3_column_double(stmt, column);
+
+    return seconds > 0 ? seconds < 1e15 ? seconds : 1e15 : 0;
+}
+
 static void free_finding(struct vd_farm_finding *finding)
 {
     free(finding->id);
@@ -242,7 +250,7 @@ static int read_image(struct reader *r, sqlite3_stmt *stmt, struct vd_err *err)
                    .format = text_at(r, stmt, FORMAT),
                    .strip = text_at(r, stmt, STRIP),
                    .repair = text_at(r, stmt, REPAIR),
-                   .seconds = sqlite3_column_double(stmt, SECONDS)},
+                   .seconds = seconds_at(stmt, SECONDS)},
         .backing_name = text_at(r, stmt, CHAIN_NAME),
         .backing_state = text_at(r, stmt, CHAIN_STATE),
         .backing_path = text_at(r, stmt, CHAIN_PATH),
@@ -271,7 +279,7 @@ static int read_run(struct reader *r, sqlite3_stmt *stmt, struct vd_err *err)
         .shards = (unsigned)sqlite3_column_int(stmt, 5),
         .started_at = number_at(stmt, 6),
         .finished_at = sqlite3_column_int64(stmt, 7),
-        .seconds = sqlite3_column_double(stmt, 8),
+        .seconds = seconds_at(stmt, 8),
         .found = number_at(stmt, 9),
         .checked = number_at(stmt, 10),
         .unreadable = number_at(stmt, 11),
