@@ -88,11 +88,13 @@ sync -f "$work/farm"
 audit=(nice -n 19 "$vdcheck" audit -j 2 --no-progress "--db=$work/db")
 # shellcheck disable=SC2016 # of the inner shell
 rival=(nice -n 19 sh -c 'find "$0" -type f -print0 | xargs -0 -P2 -n1 qemu-img check --output=json' "$work/farm")
+load=$(cut -d ' ' -f 1 /proc/loadavg)
 run warm '4' "${audit[@]}" "$work/farm"
 for ((round = 0; round < runs; round++)); do
     run full '4' "${audit[@]}" --full "$work/farm"
     ! command -v qemu-img >/dev/null || run qemu '123' "${rival[@]}"
     run unchanged '4' "${audit[@]}" "$work/farm"
+    run html '0' "$vdcheck" report --exit-zero --output=html "$work/db"
 done
 grep -q "^$images checked, 0 unchanged" "$work/full.out" || wrong "$(tail -n 1 "$work/full.out")"
 grep -q "^0 checked, $images unchanged" "$work/unchanged.out" || wrong "$(tail -n 1 "$work/unchanged.out")"
@@ -105,11 +107,14 @@ done
 printf '%-34s %9s %9s %10s\n' '' 'wall s' 'cpu s' '/ qemu-img'
 row 'audit -j 2, all of it' full
 row 'audit, nothing has changed' unchanged
+row 'report --output=html' html
 if [ -e "$work/qemu.runs" ]; then
     row 'xargs -P2 -n1 qemu-img check' qemu
 else
     echo 'qemu-img is not installed: skipped'
 fi
 printf 'peak memory of the whole audit: %s MiB\n' "$(peak "${audit[@]}" --full "$work/farm")"
+printf 'page of --output=html: %s KiB\n' "$(($(stat -c %s "$work/html.out") / 1024))"
+printf 'load of the machine, before and after: %s, %s\n' "$load" "$(cut -d ' ' -f 1 /proc/loadavg)"
 [ $failed -eq 0 ] || echo 'bench: at least one answer was wrong, see above' >&2
 exit $failed
