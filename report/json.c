@@ -103,6 +103,31 @@ json_t *vd_json_number(uint64_t number)
     return number > INT64_MAX ? json_null() : json_integer((json_int_t)number);
 }
 
+struct indented {
+    FILE *f;
+    int indent;
+};
+
+/* Line ends within texts are escaped, so each of these is one of the layout. */
+static int put_indented(const char *bytes, size_t n, void *opaque)
+{
+    const struct indented *to = opaque;
+
+    for (size_t i = 0; i < n; i++) {
+        fputc(bytes[i], to->f);
+        if (bytes[i] == '\n')
+            fprintf(to->f, "%*s", to->indent, "");
+    }
+    return 0;
+}
+
+int vd_json_print_inside(FILE *f, const json_t *value, int indent)
+{
+    struct indented to = {f, indent};
+
+    return json_dump_callback(value, put_indented, &to, JSON_INDENT(2) | JSON_ENCODE_ANY);
+}
+
 void vd_json_print(FILE *f, json_t *value)
 {
     (void)json_dumpf(value, f, JSON_INDENT(2));

@@ -55,6 +55,9 @@ char *vd_json_bytes(const json_t *object, const char *key);
 /* A number that may be VD_NOWHERE, which is null. */
 json_t *vd_json_number(uint64_t number);
 
+/* Prints a JSON value, pretty, its lines behind the first so far to the right; -1: no memory, or NULL. */
+int vd_json_print_inside(FILE *f, const json_t *value, int indent);
+
 /* Prints a JSON value, pretty, with a newline; takes the reference. */
 void vd_json_print(FILE *f, json_t *value);
 

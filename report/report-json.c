@@ -185,22 +185,44 @@ static json_t *image_json(const struct vd_farm_image *image, struct vd_err *err)
     return o;
 }
 
-int vd_report_json(FILE *f, const struct vd_farm *farm, struct vd_err *err)
+/* Takes the reference, and fails where there is none for want of memory. */
+static int say_value(FILE *f, json_t *value, int indent, struct vd_err *err)
 {
-    json_t *root = vd_json_root(), *images = json_object_get(root, "images"), *notes = json_array();
+    int rc = vd_json_print_inside(f, value, indent);
 
-    for (size_t i = 0; i < farm->images.n; i++)
-        if (json_array_append_new(images, image_json(&farm->images.v[i], err)) < 0) {
-            json_decref(notes);
-            json_decref(root);
-            return vd_fail_memory(err);
-        }
+    json_decref(value);
+    return rc < 0 ? vd_fail_memory(err) : 0;
+}
+
+static json_t *notes_json(const struct vd_farm *farm)
+{
+    json_t *notes = json_array();
+
     for (size_t i = 0; i < farm->notes.n; i++) {
         bool was_plain;
 
         json_array_append_new(notes, vd_json_text(farm->notes.v[i], strlen(farm->notes.v[i]), &was_plain));
     }
-    json_object_set_new(root, "notes", notes);
-    vd_json_print(f, root);
-    return 0;
+    return notes;
+}
+
+/* What vd_json_print() makes of the whole object, of which no more than one image is in memory at once. */
+int vd_report_json(FILE *f, const struct vd_farm *farm, struct vd_err *err)
+{
+    json_t *root = vd_json_root();
+    int rc;
+
+    fputs("{\n  \"vdcheck\": ", f);
+    rc = say_value(f, json_incref(json_object_get(root, "vdcheck")), 2, err);
+    json_decref(root);
+    fputs(",\n  \"images\": [", f);
+    for (size_t i = 0; i < farm->images.n && rc == 0; i++) {
+        fputs(i ? ",\n    " : "\n    ", f);
+        rc = say_value(f, image_json(&farm->images.v[i], err), 4, err);
+    }
+    fputs(farm->images.n ? "\n  ],\n  \"notes\": " : "],\n  \"notes\": ", f);
+    if (rc == 0)
+        rc = say_value(f, notes_json(farm), 2, err);
+    fputs("\n}\n", f);
+    return rc;
 }
