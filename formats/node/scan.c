@@ -197,11 +197,22 @@ static void touch_at_once(uint8_t *buf, size_t n)
 #ifdef MADV_POPULATE_WRITE
     uintptr_t from = vd_align_up_sat((uintptr_t)buf, NARROW), to = vd_align_down((uintptr_t)buf + n, NARROW);
 
-    (void)madvise(buf + (from - (uintptr_t)buf), to - from, MADV_POPULATE_WRITE);
+    if (from < to)
+        (void)madvise(buf + (from - (uintptr_t)buf), to - from, MADV_POPULATE_WRITE);
 #else
     (void)buf;
     (void)n;
 #endif
+}
+
+/* How much of the buffer can be needed at all. */
+static size_t most_of(const struct vd_scan_table *tables, size_t n)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < n && sum < VD_SCAN_PIECE; i++)
+        sum += vd_min(tables[i].span.len, VD_SCAN_PIECE);
+    return (size_t)vd_min(sum, VD_SCAN_PIECE);
 }
 
 int vd_scan(struct BlockDriverState *bs, const struct vd_scan_table *tables, size_t n,
@@ -213,7 +224,7 @@ int vd_scan(struct BlockDriverState *bs, const struct vd_scan_table *tables, siz
     if (n && !buf)
         return vd_fail_memory(err);
     if (n)
-        touch_at_once(buf, VD_SCAN_PIECE);
+        touch_at_once(buf, most_of(tables, n));
     s.looks_for_holes = is_worth_asking(bs, tables, n);
     for (size_t i = 0; i < n;) {
         uint64_t len;
