@@ -35,12 +35,15 @@ static bool names_anothers(const struct judge *j, const struct qcow2_bad_slot *b
     return false;
 }
 
-/* The one orphan that a bad slot of the active table must have led to: there is no other bad slot and no
- * other orphan. */
+/* The one orphan that a bad slot of the active table must have led to: its entries say so, or there is no
+ * other bad slot and no other orphan. */
 static const struct qcow2_orphan *proven_orphan(const struct judge *j, const struct qcow2_bad_slot *bad)
 {
     const struct qcow2_orphans *o = &j->s->orphans;
 
+    if (j->g->has_data_file)
+        return bad->tree || !o->is_complete || j->ck->map_is_incomplete ? NULL
+                                                                        : qcow2_orphan_of_slot(o, bad->slot);
     if (bad->tree || j->lost_slots != 1 || o->list.n != 1 || o->list.v[0].odd || !o->are_distinct ||
         !o->is_complete || j->ck->map_is_incomplete ||
         qcow2_guest(j->g, bad->slot, o->list.v[0].last) >= j->g->size || names_anothers(j, bad))
@@ -59,7 +62,8 @@ static const struct qcow2_orphan *masked_orphan(const struct judge *j, const str
         qcow2_is_mass_damage(j->lost_slots, j->walk->used_slots))
         return NULL;
     for (size_t i = 0; i < o->list.n; i++)
-        if (o->list.v[i].off == off && qcow2_guest(j->g, bad->slot, o->list.v[i].last) < j->g->size)
+        if (o->list.v[i].off == off && qcow2_guest(j->g, bad->slot, o->list.v[i].last) < j->g->size &&
+            (!j->g->has_data_file || o->list.v[i].slot == bad->slot))
             found = &o->list.v[i];
     for (size_t i = 0; found && i < j->walk->bad_slots.n; i++) {
         const struct qcow2_bad_slot *other = &j->walk->bad_slots.v[i];
