@@ -69,7 +69,8 @@ struct reader {
     const char *path;
     struct vd_farm *farm;
     sqlite3_stmt *before, *findings;
-    int64_t version; /* of the schema */
+    int64_t version;   /* of the schema */
+    bool lacks_memory; /* for a text of a row */
 };
 
 static int fail_db(const struct reader *r, struct vd_err *err)
@@ -79,17 +80,20 @@ static int fail_db(const struct reader *r, struct vd_err *err)
 
 /* ---- rows */
 
-/* The text of a column, "" for what must not be NULL. NULL: out of memory. */
-static char *word_at(sqlite3_stmt *stmt, int column)
+/* The text of a column, "" for what must not be NULL. NULL where memory is short, which is remembered. */
+static char *word_at(struct reader *r, sqlite3_stmt *stmt, int column)
 {
+    bool is_null = sqlite3_column_type(stmt, column) == SQLITE_NULL;
     const char *text = (const char *)sqlite3_column_text(stmt, column);
+    char *word = text || is_null ? strdup(text ? text : "") : NULL;
 
-    return strdup(text ? text : "");
+    r->lacks_memory |= !word;
+    return word;
 }
 
-static char *text_at(sqlite3_stmt *stmt, int column)
+static char *text_at(struct reader *r, sqlite3_stmt *stmt, int column)
 {
-    return sqlite3_column_type(stmt, column) == SQLITE_NULL ? NULL : word_at(stmt, column);
+    return sqlite3_column_type(stmt, column) == SQLITE_NULL ? NULL : word_at(r, stmt, column);
 }
 
 static int64_t number_at(sqlite3_stmt *stmt, int column)
@@ -97,17 +101,27 @@ static int64_t number_at(sqlite3_stmt *stmt, int column)
     return sqlite3_column_type(stmt, column) == SQLITE_INTEGER ? sqlite3_column_int64(stmt, column) : -1;
 }
 
+/* Whatever a database says, it is a time that something can take. */
+static double seconds_at(sqlite3_stmt *stmt, int column)
+{
+    double seconds = sqlite3_column_double(stmt, column);
+
+    return seconds > 0 ? seconds < 1e15 ? seconds : 1e15 : 0;
+}
+
+static void free_finding(struct vd_farm_finding *finding)
+{
+    free(finding->id);
+    free(finding->severity);
+    free(finding->level);
+    free(finding->note);
+    free(finding->places);
+}
+
 static void free_result(struct vd_farm_result *result)
 {
-    for (size_t i = 0; i < result->findings.n; i++) {
-        struct vd_farm_finding *finding = &result->findings.v[i];
-
-        free(finding->id);
-        free(finding->severity);
-        free(finding->level);
-        free(finding->note);
-        free(finding->places);
-    }
+    for (size_t i = 0; i < result->findings.n; i++)
+        free_finding(&result->findings.v[i]);
     vd_farm_finding_vec_done(&result->findings);
     free(result->run);
     free(result->status);
@@ -140,31 +154,37 @@ static void free_run(struct vd_farm_run *run)
     free(run->state);
 }
 
+static int add_finding(struct reader *r, struct vd_farm_result *result, struct vd_err *err)
+{
+    struct vd_farm_finding finding = {
+        .id = word_at(r, r->findings, 0),
+        .severity = word_at(r, r->findings, 1),
+        .level = word_at(r, r->findings, 2),
+        .note = text_at(r, r->findings, 3),
+        .places = word_at(r, r->findings, 4),
+        .count = number_at(r->findings, 5),
+        .bytes = number_at(r->findings, 6),
+    };
+
+    if (!r->lacks_memory && vd_farm_finding_vec_push(&result->findings, finding) == 0)
+        return 0;
+    free_finding(&finding);
+    return vd_fail_memory(err);
+}
+
 static int read_findings(struct reader *r, int64_t result_id, struct vd_farm_result *result,
                          struct vd_err *err)
 {
-    int rc;
+    bool was_read = true;
+    int rc = SQLITE_OK;
 
     sqlite3_bind_int64(r->findings, 1, result_id);
-    while ((rc = sqlite3_step(r->findings)) == SQLITE_ROW) {
-        struct vd_farm_finding finding = {
-            .id = word_at(r->findings, 0),
-            .severity = word_at(r->findings, 1),
-            .level = word_at(r->findings, 2),
-            .note = text_at(r->findings, 3),
-            .places = word_at(r->findings, 4),
-            .count = number_at(r->findings, 5),
-            .bytes = number_at(r->findings, 6),
-        };
-
-        if (vd_farm_finding_vec_push(&result->findings, finding) < 0 || !finding.id || !finding.severity ||
-            !finding.level || !finding.places) {
-            rc = SQLITE_NOMEM;
-            break;
-        }
-    }
+    while (was_read && (rc = sqlite3_step(r->findings)) == SQLITE_ROW)
+        was_read = add_finding(r, result, err) == 0;
+    if (was_read && rc != SQLITE_DONE)
+        fail_db(r, err);
     sqlite3_reset(r->findings);
-    return rc == SQLITE_DONE ? 0 : rc == SQLITE_NOMEM ? vd_fail_memory(err) : fail_db(r, err);
+    return was_read && rc == SQLITE_DONE ? 0 : -1;
 }
 
 static int read_before(struct reader *r, int64_t image_id, int64_t result_id, struct vd_farm_result *before,
@@ -176,50 +196,70 @@ static int read_before(struct reader *r, int64_t image_id, int64_t result_id, st
     sqlite3_bind_int64(r->before, 2, result_id);
     rc = sqlite3_step(r->before);
     if (rc == SQLITE_ROW) {
-        before->run = word_at(r->before, 0);
+        before->run = word_at(r, r->before, 0);
         before->checked_at = number_at(r->before, 1);
-        before->status = word_at(r->before, 2);
-        before->signature = word_at(r->before, 3);
-        if (!before->run || !before->status || !before->signature)
-            rc = SQLITE_NOMEM;
+        before->status = word_at(r, r->before, 2);
+        before->signature = word_at(r, r->before, 3);
     }
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+        rc = fail_db(r, err);
+    else
+        rc = r->lacks_memory ? vd_fail_memory(err) : 0;
     sqlite3_reset(r->before);
-    return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0
-           : rc == SQLITE_NOMEM                  ? vd_fail_memory(err)
-                                                 : fail_db(r, err);
+    return rc;
+}
+
+int vd_farm_json(const char *text, json_t **value, struct vd_err *err)
+{
+    json_error_t why;
+
+    *value = text ? json_loads(text, 0, &why) : NULL;
+    /* Where memory is short, jansson often says nothing at all. */
+    if (text && !*value && (!why.text[0] || json_error_code(&why) == json_error_out_of_memory))
+        return vd_fail_memory(err);
+    return 0;
+}
+
+/* What a report asks of every image; the rest is read where it is told. */
+static int read_repair(struct vd_farm_result *result, struct vd_err *err)
+{
+    json_t *repair;
+
+    if (vd_farm_json(result->repair, &repair, err) < 0)
+        return -1;
+    result->has_undo_file = json_is_string(json_object_get(repair, "undo_file"));
+    result->is_refused = json_is_string(json_object_get(repair, "refused"));
+    json_decref(repair);
+    return 0;
 }
 
 static int read_image(struct reader *r, sqlite3_stmt *stmt, struct vd_err *err)
 {
     int64_t result_id = sqlite3_column_int64(stmt, RESULT_ID);
     struct vd_farm_image image = {
-        .host = word_at(stmt, HOST),
-        .path = word_at(stmt, PATH),
-        .first_run = word_at(stmt, FIRST_RUN),
-        .last_run = word_at(stmt, LAST_RUN),
+        .host = word_at(r, stmt, HOST),
+        .path = word_at(r, stmt, PATH),
+        .first_run = word_at(r, stmt, FIRST_RUN),
+        .last_run = word_at(r, stmt, LAST_RUN),
         .is_gone = sqlite3_column_int(stmt, IS_GONE) != 0,
-        .newest = {.run = word_at(stmt, RUN),
+        .newest = {.run = word_at(r, stmt, RUN),
                    .checked_at = number_at(stmt, CHECKED_AT),
-                   .status = word_at(stmt, STATUS),
-                   .signature = word_at(stmt, SIGNATURE),
-                   .reason = text_at(stmt, REASON),
-                   .format = text_at(stmt, FORMAT),
-                   .strip = text_at(stmt, STRIP),
-                   .repair = text_at(stmt, REPAIR),
-                   .seconds = sqlite3_column_double(stmt, SECONDS)},
-        .backing_name = text_at(stmt, CHAIN_NAME),
-        .backing_state = text_at(stmt, CHAIN_STATE),
-        .backing_path = text_at(stmt, CHAIN_PATH),
+                   .status = word_at(r, stmt, STATUS),
+                   .signature = word_at(r, stmt, SIGNATURE),
+                   .reason = text_at(r, stmt, REASON),
+                   .format = text_at(r, stmt, FORMAT),
+                   .strip = text_at(r, stmt, STRIP),
+                   .repair = text_at(r, stmt, REPAIR),
+                   .seconds = seconds_at(stmt, SECONDS)},
+        .backing_name = text_at(r, stmt, CHAIN_NAME),
+        .backing_state = text_at(r, stmt, CHAIN_STATE),
+        .backing_path = text_at(r, stmt, CHAIN_PATH),
     };
 
     for (int i = 0; i < VD_FARM_NUMBERS; i++)
         image.newest.numbers[i] = number_at(stmt, NUMBERS + i);
-    if (!image.host || !image.path || !image.first_run || !image.last_run || !image.newest.run ||
-        !image.newest.status || !image.newest.signature) {
-        free_image(&image);
-        return vd_fail_memory(err);
-    }
-    if (read_findings(r, result_id, &image.newest, err) < 0 ||
+    if ((r->lacks_memory && vd_fail_memory(err) < 0) || read_repair(&image.newest, err) < 0 ||
+        read_findings(r, result_id, &image.newest, err) < 0 ||
         read_before(r, sqlite3_column_int64(stmt, IMAGE_ID), result_id, &image.before, err) < 0 ||
         (vd_farm_image_vec_push(&r->farm->images, image) < 0 && vd_fail_memory(err) < 0)) {
         free_image(&image);
@@ -231,15 +271,15 @@ static int read_image(struct reader *r, sqlite3_stmt *stmt, struct vd_err *err)
 static int read_run(struct reader *r, sqlite3_stmt *stmt, struct vd_err *err)
 {
     struct vd_farm_run run = {
-        .name = word_at(stmt, 0),
-        .host = word_at(stmt, 1),
-        .farm = word_at(stmt, 2),
-        .state = word_at(stmt, 3),
+        .name = word_at(r, stmt, 0),
+        .host = word_at(r, stmt, 1),
+        .farm = word_at(r, stmt, 2),
+        .state = word_at(r, stmt, 3),
         .shard = (unsigned)sqlite3_column_int(stmt, 4),
         .shards = (unsigned)sqlite3_column_int(stmt, 5),
         .started_at = number_at(stmt, 6),
         .finished_at = sqlite3_column_int64(stmt, 7),
-        .seconds = sqlite3_column_double(stmt, 8),
+        .seconds = seconds_at(stmt, 8),
         .found = number_at(stmt, 9),
         .checked = number_at(stmt, 10),
         .unreadable = number_at(stmt, 11),
@@ -249,7 +289,7 @@ static int read_run(struct reader *r, sqlite3_stmt *stmt, struct vd_err *err)
 
     for (int i = 0; i < 8; i++)
         run.by_status[i] = number_at(stmt, 13 + i);
-    if (!run.name || !run.host || !run.farm || !run.state || vd_farm_run_vec_push(&r->farm->runs, run) < 0) {
+    if (r->lacks_memory || vd_farm_run_vec_push(&r->farm->runs, run) < 0) {
         free_run(&run);
         return vd_fail_memory(err);
     }

@@ -8,6 +8,7 @@
 #ifndef VD_FARM_H
 #define VD_FARM_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -54,6 +55,8 @@ struct vd_farm_result {
     char *reason, *format; /* or NULL */
     char *strip;           /* audit-schema.sql has the letters; or NULL */
     char *repair;          /* JSON: what an audit's repair did before this check; NULL: there was none */
+    bool has_undo_file;    /* it wrote to the image */
+    bool is_refused;       /* it, or one more after it, could not be made */
     int64_t numbers[VD_FARM_NUMBERS];
     double seconds;
     struct vd_farm_finding_vec findings;
@@ -101,6 +104,9 @@ int vd_farm_settle(struct vd_farm *farm, struct vd_err *err);
 
 /* The newest run; NULL where there is none. */
 const struct vd_farm_run *vd_farm_last_run(const struct vd_farm *farm);
+
+/* The JSON of a text from a database; *value is NULL where it is none, which is no error. */
+int vd_farm_json(const char *text, json_t **value, struct vd_err *err);
 
 /* Takes the images out for which keep() says no. */
 void vd_farm_filter(struct vd_farm *farm, bool (*keep)(void *opaque, const struct vd_farm_image *image),

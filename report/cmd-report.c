@@ -82,9 +82,12 @@ int vd_cmd_report(struct vd_cli *cli)
         return is_nagios ? 3 : status;
     }
     vd_farm_filter(&farm, is_asked_for, cli);
-    if (!cli->quiet)
-        reports[cli->output](stdout, &farm);
     status = is_nagios ? vd_report_nagios_state(&farm) : vd_report_bits(&farm);
+    if (cli->farm.exit_zero)
+        status = 0;
+    /* A page of which a part is missing is none. */
+    if (!cli->quiet && reports[cli->output](stdout, &farm, &err) < 0)
+        status |= vd_cli_fail(&err);
     vd_farm_free(&farm);
-    return cli->farm.exit_zero ? 0 : status;
+    return status;
 }

@@ -2,7 +2,6 @@
 #include "report/html-finding.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <string.h>
 
 #include "formats/registry.h"
@@ -134,9 +133,8 @@ static void say_place(FILE *f, const json_t *place, const bool *has)
     fputs("</tr>\n", f);
 }
 
-static void say_places(FILE *f, const struct vd_farm_finding *finding)
+static void say_places(FILE *f, const json_t *places)
 {
-    json_t *places = json_loads(finding->places, 0, NULL);
     size_t all = json_array_size(places), n = all < PLACES_SHOWN ? all : PLACES_SHOWN;
     bool has[COLUMNS], some = false;
 
@@ -158,7 +156,6 @@ static void say_places(FILE *f, const struct vd_farm_finding *finding)
     if (some && n < all)
         fprintf(f, "<p class=\"quiet\">%zu places are shown of the first %zu, which the database has.</p>\n",
                 n, all);
-    json_decref(places);
 }
 
 /* ---- the catalogue */
@@ -186,12 +183,24 @@ static const char *class_of(const char *severity)
     return "warning";
 }
 
-static void say_head(FILE *f, const struct vd_farm_finding *finding, const struct vd_finding_kind *row)
+static void say_level(FILE *f, const struct vd_farm_finding *finding, bool is_fixed)
+{
+    if (!is_fixed && strcmp(finding->level, "none") == 0) {
+        fputs(", not repaired at any level", f);
+        return;
+    }
+    fputs(is_fixed ? ", a repair of level " : ", repaired at level ", f);
+    vd_html_text(f, finding->level);
+}
+
+static void say_head(FILE *f, const struct vd_farm_finding *finding, const struct vd_finding_kind *row,
+                     bool is_fixed)
 {
     char size[VD_TEXT_SIZE_MAX];
 
-    fprintf(f, "<h4><span class=\"word v-%s\">", class_of(finding->severity));
-    vd_html_text(f, finding->severity);
+    fprintf(f, "<h4><span class=\"word %s%s\">", is_fixed ? "repaired" : "v-",
+            is_fixed ? "" : class_of(finding->severity));
+    vd_html_text(f, is_fixed ? "repaired" : finding->severity);
     fputs("</span> ", f);
     vd_html_own(f, row ? row->message : "a finding that this vdcheck does not know");
     fputs("</h4>\n<p class=\"facts\"><code>", f);
@@ -203,30 +212,57 @@ static void say_head(FILE *f, const struct vd_farm_finding *finding, const struc
         fputs("once", f);
     if (finding->bytes > 0)
         fprintf(f, ", %s", vd_text_size(size, (uint64_t)finding->bytes));
-    if (strcmp(finding->level, "none") == 0)
-        fputs(", not repaired at any level", f);
-    else {
-        fputs(", repaired at level ", f);
-        vd_html_text(f, finding->level);
-    }
+    say_level(f, finding, is_fixed);
     fputs(".</p>\n", f);
 }
 
-void vd_html_finding(FILE *f, const struct vd_farm_finding *finding)
+static void say(FILE *f, const struct vd_farm_finding *finding, const json_t *places, bool is_fixed)
 {
     const struct vd_finding_kind *row = vd_finding_by_id(finding->id);
 
     fputs("<section class=\"finding\">", f);
-    say_head(f, finding, row);
+    say_head(f, finding, row, is_fixed);
     if (finding->note) {
         fputs("<p>", f);
         vd_html_text(f, finding->note);
         fputs("</p>\n", f);
     }
-    say_places(f, finding);
+    say_places(f, places);
     if (row)
         vd_explain(row, say_explanation, f);
     fputs("</section>\n", f);
+}
+
+int vd_html_finding(FILE *f, const struct vd_farm_finding *finding, struct vd_err *err)
+{
+    json_t *places;
+
+    if (vd_farm_json(finding->places, &places, err) < 0)
+        return -1;
+    say(f, finding, places, false);
+    json_decref(places);
+    return 0;
+}
+
+/* Whatever a database holds there, it is a text. */
+static char *word_of(const json_t *object, const char *key)
+{
+    const char *word = json_string_value(json_object_get(object, key));
+
+    return (char *)(word ? word : "unknown");
+}
+
+void vd_html_fixed(FILE *f, const json_t *fixed)
+{
+    const struct vd_farm_finding finding = {
+        .id = word_of(fixed, "id"),
+        .severity = word_of(fixed, "severity"),
+        .level = word_of(fixed, "level"),
+        .note = (char *)json_string_value(json_object_get(fixed, "note")),
+        .count = number_of(fixed, "count"),
+    };
+
+    say(f, &finding, json_object_get(fixed, "places"), true);
 }
 
 /* ---- guest data at risk */
@@ -257,7 +293,7 @@ static int add_range(struct range_vec *ranges, const json_t *place, const char *
 }
 
 /* *is_all: every place that was counted is in the database. */
-static int gather(const struct vd_farm_result *r, struct range_vec *ranges, bool *is_all)
+static int gather(const struct vd_farm_result *r, struct range_vec *ranges, bool *is_all, struct vd_err *err)
 {
     int rc = 0;
 
@@ -267,7 +303,8 @@ static int gather(const struct vd_farm_result *r, struct range_vec *ranges, bool
 
         if (strcmp(finding->severity, "corruption") != 0 && strcmp(finding->severity, "error") != 0)
             continue;
-        places = json_loads(finding->places, 0, NULL);
+        if (vd_farm_json(finding->places, &places, err) < 0)
+            return -1;
         *is_all &= finding->count <= (int64_t)json_array_size(places);
         for (size_t k = 0; k < json_array_size(places); k++) {
             rc |= add_range(ranges, json_array_get(places, k), "guest_offset");
@@ -275,7 +312,7 @@ static int gather(const struct vd_farm_result *r, struct range_vec *ranges, bool
         }
         json_decref(places);
     }
-    return rc;
+    return rc < 0 ? vd_fail_memory(err) : 0;
 }
 
 /* Sorted, and those that touch as one. */
@@ -295,25 +332,30 @@ static void merge(struct range_vec *ranges)
     ranges->n = kept;
 }
 
-void vd_html_risk(FILE *f, const struct vd_farm_result *r)
+static void say_ranges(FILE *f, const struct range_vec *ranges, bool is_all)
+{
+    fprintf(f, "<p class=\"risk\"><b>Guest data at risk%s:</b> ", is_all ? "" : ", as far as it is known");
+    for (size_t i = 0; i < ranges->n && i < RANGES_SHOWN; i++) {
+        fputs(i ? "; " : "", f);
+        say_range(f, ranges->v[i].from, ranges->v[i].to - ranges->v[i].from);
+    }
+    if (ranges->n > RANGES_SHOWN) {
+        fputs("; and ", f);
+        vd_html_count(f, ranges->n - RANGES_SHOWN, "more range", "more ranges");
+    }
+    fputs(".</p>\n", f);
+}
+
+int vd_html_risk(FILE *f, const struct vd_farm_result *r, struct vd_err *err)
 {
     struct range_vec ranges = {0};
     bool is_all = true;
+    int rc = gather(r, &ranges, &is_all, err);
 
-    if (gather(r, &ranges, &is_all) < 0 || !ranges.n) {
-        range_vec_done(&ranges);
-        return;
+    if (rc == 0 && ranges.n) {
+        merge(&ranges);
+        say_ranges(f, &ranges, is_all);
     }
-    merge(&ranges);
-    fprintf(f, "<p class=\"risk\"><b>Guest data at risk%s:</b> ", is_all ? "" : ", as far as it is known");
-    for (size_t i = 0; i < ranges.n && i < RANGES_SHOWN; i++) {
-        fputs(i ? "; " : "", f);
-        say_range(f, ranges.v[i].from, ranges.v[i].to - ranges.v[i].from);
-    }
-    if (ranges.n > RANGES_SHOWN) {
-        fputs("; and ", f);
-        vd_html_count(f, ranges.n - RANGES_SHOWN, "more range", "more ranges");
-    }
-    fputs(".</p>\n", f);
     range_vec_done(&ranges);
+    return rc;
 }

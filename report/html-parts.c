@@ -32,8 +32,8 @@ static int by_weight(const void *pa, const void *pb)
 
 static bool deserves_one(const struct vd_farm_image *image)
 {
-    return !vd_report_is_raw(image) &&
-           (vd_report_status(image) != VD_STATUS_CLEAN || image->newest.findings.n != 0);
+    return !vd_report_is_raw(image) && (vd_report_status(image) != VD_STATUS_CLEAN ||
+                                        image->newest.findings.n != 0 || image->newest.has_undo_file);
 }
 
 /* ---- an image */
@@ -134,21 +134,34 @@ static void say_next(FILE *f, const struct vd_farm_image *image)
     fprintf(f, "<span>%s</span></p>\n", next.why);
 }
 
-static void say_findings(FILE *f, const struct vd_farm_result *r)
+static int say_findings(FILE *f, const struct vd_farm_result *r, struct vd_err *err)
 {
     size_t shown = vd_min(r->findings.n, FINDINGS_SHOWN);
 
-    vd_html_risk(f, r);
+    if (vd_html_risk(f, r, err) < 0)
+        return -1;
     for (size_t i = 0; i < shown; i++)
-        vd_html_finding(f, &r->findings.v[i]);
+        if (vd_html_finding(f, &r->findings.v[i], err) < 0)
+            return -1;
     if (shown < r->findings.n) {
         fputs("<p>... and ", f);
         vd_html_count(f, r->findings.n - shown, "more kind of finding", "more kinds of findings");
         fputs(", which <code>vdcheck --verbose</code> lists.</p>\n", f);
     }
+    return 0;
 }
 
-static void say_part(FILE *f, const struct vd_html *page, size_t i, bool is_open)
+/* Of a repair that came to nothing the reason is told with it. */
+static void say_reason(FILE *f, const struct vd_farm_result *r)
+{
+    if (!r->reason || (r->repair && (r->is_refused || !r->has_undo_file)))
+        return;
+    fputs("<p class=\"reason\">", f);
+    vd_html_text(f, r->reason);
+    fputs("</p>\n", f);
+}
+
+static int say_part(FILE *f, const struct vd_html *page, size_t i, bool is_open, struct vd_err *err)
 {
     const struct vd_farm_image *image = &page->farm->images.v[i];
     const char *status = vd_status_name(vd_report_status(image));
@@ -161,16 +174,13 @@ static void say_part(FILE *f, const struct vd_html *page, size_t i, bool is_open
     fputs("</summary>\n", f);
     say_facts(f, page, image);
     say_backing(f, image);
-    if (image->newest.reason) {
-        fputs("<p class=\"reason\">", f);
-        vd_html_text(f, image->newest.reason);
-        fputs("</p>\n", f);
-    }
-    if (image->newest.findings.n)
-        vd_html_strip(f, &image->newest, i + 1);
-    say_findings(f, &image->newest);
+    say_reason(f, &image->newest);
+    if ((image->newest.findings.n && vd_html_strip(f, &image->newest, i + 1, err) < 0) ||
+        say_findings(f, &image->newest, err) < 0 || vd_html_repair(f, image, err) < 0)
+        return -1;
     say_next(f, image);
     fputs("</details>\n", f);
+    return 0;
 }
 
 /* ---- all of them */
@@ -189,16 +199,19 @@ static struct candidate *choose(const struct vd_html *page, size_t *n)
     return list;
 }
 
-void vd_html_parts(FILE *f, struct vd_html *page)
+int vd_html_parts(FILE *f, struct vd_html *page, struct vd_err *err)
 {
     vd_auto_mem struct candidate *list = choose(page, &page->parts_all);
     long start = ftell(f);
 
+    if (!list)
+        return vd_fail_memory(err);
     fputs("<section id=\"parts\">\n<h2>Image by image</h2>\n", f);
     if (!page->parts_all)
         fputs("<p>No image has a finding.</p>\n", f);
     for (size_t k = 0; k < page->parts_all && k < PARTS_MAX && ftell(f) - start < BYTES_MAX; k++) {
-        say_part(f, page, list[k].i, k < OPEN);
+        if (say_part(f, page, list[k].i, k < OPEN, err) < 0)
+            return -1;
         page->has_part[list[k].i] = true;
         page->parts_n++;
     }
@@ -211,4 +224,5 @@ void vd_html_parts(FILE *f, struct vd_html *page)
               f);
     }
     fputs("</section>\n", f);
+    return 0;
 }

@@ -4,7 +4,6 @@
  * where findings are, and all of it in words for those who do not see it.
  */
 #include <inttypes.h>
-#include <jansson.h>
 #include <string.h>
 
 #include "report/html.h"
@@ -54,11 +53,13 @@ static bool read_strip(struct strip *strip, const char *letters)
     return true;
 }
 
-static void mark(struct strip *strip, const struct vd_farm_result *r, const char *places)
+static int mark(struct strip *strip, const struct vd_farm_result *r, const char *places, struct vd_err *err)
 {
-    json_t *list = json_loads(places, 0, NULL), *offset;
     int64_t size = r->numbers[VD_FARM_FILE_SIZE];
+    json_t *list, *offset;
 
+    if (vd_farm_json(places, &list, err) < 0)
+        return -1;
     for (size_t i = 0; i < json_array_size(list); i++) {
         offset = json_object_get(json_array_get(list, i), "host_offset");
         if (json_is_integer(offset) && json_integer_value(offset) >= 0 && json_integer_value(offset) < size)
@@ -66,13 +67,16 @@ static void mark(struct strip *strip, const struct vd_farm_result *r, const char
                                       (uint64_t)size)] = true;
     }
     json_decref(list);
+    return 0;
 }
 
-static void mark_all(struct strip *strip, const struct vd_farm_result *r)
+static int mark_all(struct strip *strip, const struct vd_farm_result *r, struct vd_err *err)
 {
     for (size_t i = 0; i < r->findings.n; i++)
-        if (strcmp(r->findings.v[i].severity, "warning") != 0)
-            mark(strip, r, r->findings.v[i].places);
+        if (strcmp(r->findings.v[i].severity, "warning") != 0 &&
+            mark(strip, r, r->findings.v[i].places, err) < 0)
+            return -1;
+    return 0;
 }
 
 static size_t count_of(const struct strip *strip, char letter)
@@ -162,7 +166,7 @@ static void say_legend(FILE *f, const struct strip *strip)
     fputs("</figcaption>", f);
 }
 
-void vd_html_strip(FILE *f, const struct vd_farm_result *r, size_t number)
+int vd_html_strip(FILE *f, const struct vd_farm_result *r, size_t number, struct vd_err *err)
 {
     struct strip strip;
 
@@ -170,9 +174,10 @@ void vd_html_strip(FILE *f, const struct vd_farm_result *r, size_t number)
         fputs("<p class=\"quiet\">There is no strip: no walk through the file was possible, or an older "
               "vdcheck checked it.</p>\n",
               f);
-        return;
+        return 0;
     }
-    mark_all(&strip, r);
+    if (mark_all(&strip, r, err) < 0)
+        return -1;
     fprintf(f,
             "<figure class=\"strip\"><svg role=\"img\" aria-labelledby=\"s%zu\" width=\"%zu\" height=\"%d\" "
             "viewBox=\"0 0 %zu %d\"><title id=\"s%zu\">",
@@ -188,4 +193,5 @@ void vd_html_strip(FILE *f, const struct vd_farm_result *r, size_t number)
               f);
     say_legend(f, &strip);
     fputs("</figure>\n", f);
+    return 0;
 }

@@ -12,11 +12,7 @@ void vd_html_own(FILE *f, const char *text)
 
 void vd_html_text(FILE *f, const char *text)
 {
-    size_t len = strlen(text), room = 4 * len + 5;
-    vd_auto_mem char *shown = malloc(room);
-
-    if (shown)
-        vd_report_xml(f, vd_text_escape(shown, room, text, len));
+    vd_report_escape(f, text, vd_report_xml);
 }
 
 void vd_html_number(FILE *f, uint64_t number)

@@ -114,6 +114,24 @@ static void say_what_is_wrong(FILE *f, const struct vd_report_sums *sums)
     }
 }
 
+/* "the last run repaired 2, and could not repair 1" */
+static void say_repairs(FILE *f, const struct vd_farm *farm)
+{
+    uint64_t done = count(farm, vd_report_was_repaired), failed = count(farm, vd_report_was_not_repaired);
+
+    if (!done && !failed)
+        return;
+    fputs("; the last run ", f);
+    if (done) {
+        fputs("repaired ", f);
+        vd_html_number(f, done);
+    }
+    if (failed) {
+        fputs(done ? ", and could not repair " : "could not repair ", f);
+        vd_html_number(f, failed);
+    }
+}
+
 static void say_verdict(FILE *f, const struct vd_farm *farm, const struct vd_report_sums *sums)
 {
     uint64_t wrong = count(farm, vd_report_needs_attention), news = count(farm, vd_report_is_news);
@@ -142,6 +160,7 @@ static void say_verdict(FILE *f, const struct vd_farm *farm, const struct vd_rep
                                                    : " were in use and not checked",
               f);
     }
+    say_repairs(f, farm);
     if (news) {
         fputs("; ", f);
         vd_html_number(f, news);
@@ -233,11 +252,13 @@ static void say_news(FILE *f, const struct vd_html *page, size_t i)
     fputs(page->has_part[i] ? "</a>" : "", f);
     if (image->is_new)
         fputs(" <span class=\"quiet\">new</span>", f);
-    else if (strcmp(image->before.status, image->newest.status) != 0)
+    else if (image->is_changed && strcmp(image->before.status, image->newest.status) != 0)
         fprintf(f, " <span class=\"quiet\">was %s</span>",
                 vd_status_name(vd_status_by_name(image->before.status)));
-    else
+    else if (image->is_changed)
         fputs(" <span class=\"quiet\">other findings than before</span>", f);
+    if (vd_report_was_repaired(image) && vd_report_status(image) != VD_STATUS_REPAIRED)
+        fputs(" <span class=\"quiet\">repaired in part</span>", f);
     fputs("</li>\n", f);
 }
 

@@ -226,7 +226,7 @@ static void say_rounds(FILE *f, const struct round_vec *rounds, size_t shown, ui
             shown < 2 ? " There is nothing yet to compare them with." : "");
 }
 
-void vd_html_trends(FILE *f, const struct vd_html *page)
+int vd_html_trends(FILE *f, const struct vd_html *page, struct vd_err *err)
 {
     struct round_vec rounds = {0};
     uint64_t runs_n = 0;
@@ -234,10 +234,13 @@ void vd_html_trends(FILE *f, const struct vd_html *page)
     size_t n;
 
     fputs("<section id=\"trends\">\n<h2>Over the runs</h2>\n", f);
-    if (gather(page->farm, &rounds, &runs_n) < 0 || !rounds.n) {
-        fputs("<p>No run came to its end.</p>\n</section>\n", f);
+    if (gather(page->farm, &rounds, &runs_n) < 0) {
         round_vec_done(&rounds);
-        return;
+        return vd_fail_memory(err);
+    }
+    if (!rounds.n) {
+        fputs("<p>No run came to its end.</p>\n</section>\n", f);
+        return 0;
     }
     n = rounds.n < ROUNDS_SHOWN ? rounds.n : ROUNDS_SHOWN;
     shown = rounds.v + rounds.n - n;
@@ -251,4 +254,5 @@ void vd_html_trends(FILE *f, const struct vd_html *page)
     say_table(f, shown, n);
     fputs("</section>\n", f);
     round_vec_done(&rounds);
+    return 0;
 }

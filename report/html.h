@@ -41,16 +41,19 @@ void vd_html_seconds(FILE *f, double seconds);
 /* The hosts of the images, the first few by name. */
 void vd_html_hosts(FILE *f, const struct vd_html *page);
 
-/* The parts of the page, from its top to its end. */
+/* The parts of the page, from its top to its end. What returns -1 fails for want of memory. */
 void vd_html_top(FILE *f, const struct vd_html *page);
 void vd_html_news(FILE *f, const struct vd_html *page);
-void vd_html_trends(FILE *f, const struct vd_html *page);
+int vd_html_trends(FILE *f, const struct vd_html *page, struct vd_err *err);
 void vd_html_table(FILE *f, const struct vd_html *page);
 
 /* A part for each image that is not clean, the worst first, as many as there is room for. */
-void vd_html_parts(FILE *f, struct vd_html *page);
+int vd_html_parts(FILE *f, struct vd_html *page, struct vd_err *err);
 
 /* The image as a strip, with a mark where findings are; number tells its ids from those of others. */
-void vd_html_strip(FILE *f, const struct vd_farm_result *r, size_t number);
+int vd_html_strip(FILE *f, const struct vd_farm_result *r, size_t number, struct vd_err *err);
+
+/* What an audit's repair did to the image, how it is taken back, or why there was none. */
+int vd_html_repair(FILE *f, const struct vd_farm_image *image, struct vd_err *err);
 
 #endif

@@ -30,9 +30,10 @@ json_t *vd_json_text(const char *text, size_t len, bool *was_plain)
     return value;
 }
 
+static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
 static char *base64(const char *text, size_t len)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     char *out = malloc(4 * ((len + 2) / 3) + 1);
     size_t at = 0;
 
@@ -62,6 +63,39 @@ void vd_json_set_text(json_t *object, const char *key, const char *text, size_t 
     snprintf(name, sizeof(name), "%s_base64", key);
     json_object_set_new(object, name, coded ? json_string(coded) : json_null());
     free(coded);
+}
+
+/* The bits of a digit of base64; 64: it is none. */
+static unsigned sextet(char c)
+{
+    const char *at = c ? strchr(digits, c) : NULL;
+
+    return at ? (unsigned)(at - digits) : 64;
+}
+
+static char *unbase64(const char *coded)
+{
+    char *out = malloc(strlen(coded) + 1);
+    size_t at = 0;
+
+    for (size_t i = 0, bits = 0; out && sextet(coded[i]) < 64; i++) {
+        bits = bits << 6 | sextet(coded[i]);
+        if (i % 4)
+            out[at++] = (char)(bits >> (6 - 2 * (i % 4)) & 0xff);
+    }
+    if (out)
+        out[at] = '\0';
+    return out;
+}
+
+char *vd_json_bytes(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key)), *coded;
+    char name[64];
+
+    snprintf(name, sizeof(name), "%s_base64", key);
+    coded = json_string_value(json_object_get(object, name));
+    return !text ? NULL : coded ? unbase64(coded) : strdup(text);
 }
 
 json_t *vd_json_number(uint64_t number)

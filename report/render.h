@@ -48,6 +48,10 @@ json_t *vd_json_text(const char *text, size_t len, bool *was_plain);
 /* Sets object[key] to the text, and object[key + "_base64"] to its bytes where it is not UTF-8. */
 void vd_json_set_text(json_t *object, const char *key, const char *text, size_t len);
 
+/* The bytes that vd_json_set_text() was given, as a text of the caller's; NULL: there are none, or no memory.
+ */
+char *vd_json_bytes(const json_t *object, const char *key);
+
 /* A number that may be VD_NOWHERE, which is null. */
 json_t *vd_json_number(uint64_t number);
 

@@ -9,20 +9,22 @@
 #include "formats/base/text.h"
 #include "report/report.h"
 
+static void say_quoted(FILE *f, const char *piece)
+{
+    for (; *piece; piece++) {
+        if (*piece == '"')
+            fputc('"', f);
+        fputc(*piece, f);
+    }
+}
+
 /* Names from outside, with control bytes and what is not UTF-8 escaped as everywhere. */
 static void say_text(FILE *f, const char *text)
 {
-    size_t len = text ? strlen(text) : 0, room = 4 * len + 1;
-    vd_auto_mem char *shown = malloc(room);
-
-    if (!shown)
-        return;
-    vd_text_escape(shown, room, text ? text : "", len);
     fputc('"', f);
-    if (shown[0] && strchr("=+-@", shown[0]))
+    if (text && text[0] && strchr("=+-@", text[0]))
         fputc('\'', f);
-    for (const char *at = shown; *at; at++)
-        fprintf(f, "%s%c", *at == '"' ? "\"" : "", *at);
+    vd_report_escape(f, text ? text : "", say_quoted);
     fputc('"', f);
 }
 
@@ -34,12 +36,13 @@ static void say_number(FILE *f, int64_t number)
         fputc(',', f);
 }
 
-void vd_report_csv(FILE *f, const struct vd_farm *farm)
+int vd_report_csv(FILE *f, const struct vd_farm *farm, struct vd_err *err)
 {
     static const enum vd_farm_number numbers[] = {
         VD_FARM_VIRTUAL_SIZE, VD_FARM_FILE_SIZE, VD_FARM_CORRUPTIONS, VD_FARM_LEAKS,
         VD_FARM_STATES,       VD_FARM_WARNINGS,  VD_FARM_ERRORS,      VD_FARM_LEAKED_BYTES};
 
+    (void)err;
     fputs("host,path,status,was,new,format,run,checked_at,virtual_size,file_size,corruptions,leaks,states,"
           "warnings,"
           "errors,leaked_bytes,reason\r\n",
@@ -63,4 +66,5 @@ void vd_report_csv(FILE *f, const struct vd_farm *farm)
         say_text(f, image->newest.reason);
         fputs("\r\n", f);
     }
+    return 0;
 }

@@ -54,7 +54,7 @@ static void say_head(FILE *f, const struct vd_html *page)
     fputs("</style>\n</head>\n", f);
 }
 
-static void say_body(FILE *f, const struct vd_html *page, const char *parts)
+static int say_body(FILE *f, const struct vd_html *page, const char *parts, struct vd_err *err)
 {
     fputs("<body>\n<a class=\"skip\" href=\"#main\">Skip to what is new</a>\n", f);
     vd_html_top(f, page);
@@ -63,7 +63,8 @@ static void say_body(FILE *f, const struct vd_html *page, const char *parts)
           "<main id=\"main\">\n",
           f);
     vd_html_news(f, page);
-    vd_html_trends(f, page);
+    if (vd_html_trends(f, page, err) < 0)
+        return -1;
     fputs(parts, f);
     vd_html_table(f, page);
     fputs("</main>\n<footer><p>Made by vdcheck " PACKAGE_VERSION
@@ -71,25 +72,33 @@ static void say_body(FILE *f, const struct vd_html *page, const char *parts)
           f);
     fputs(page_js, f);
     fputs("</script>\n</body>\n</html>\n", f);
+    return 0;
 }
 
-void vd_report_html(FILE *f, const struct vd_farm *farm)
+/* The parts as one text of the caller's. */
+static int make_parts(struct vd_html *page, char **parts, struct vd_err *err)
+{
+    size_t len;
+    FILE *memory = open_memstream(parts, &len);
+    bool was_made = memory && vd_html_parts(memory, page, err) == 0;
+
+    /* A stream that is closed gives its memory's end back, and may lose all of it by that. */
+    if (memory && (fclose(memory) == 0) & was_made && *parts)
+        return 0;
+    return vd_fail_memory(err);
+}
+
+int vd_report_html(FILE *f, const struct vd_farm *farm, struct vd_err *err)
 {
     vd_auto_mem bool *has_part = calloc(farm->images.n + 1, sizeof(*has_part));
     struct vd_html page = {.farm = farm, .now = newest_moment(farm), .has_part = has_part};
     vd_auto_mem char *parts = NULL;
-    size_t len;
-    FILE *memory = open_memstream(&parts, &len);
-    bool is_made;
 
+    if (!has_part)
+        return vd_fail_memory(err);
     /* They are made first: what comes above them links to those that are there. */
-    if (memory && has_part)
-        vd_html_parts(memory, &page);
-    is_made = memory && fclose(memory) == 0 && has_part;
-    if (!is_made) {
-        fputs("vdcheck: out of memory\n", stderr);
-        return;
-    }
+    if (make_parts(&page, &parts, err) < 0)
+        return -1;
     say_head(f, &page);
-    say_body(f, &page, parts);
+    return say_body(f, &page, parts, err);
 }

@@ -18,13 +18,14 @@ static bool is_old_trouble(const struct vd_farm_image *image)
     return vd_report_needs_attention(image) && !vd_report_is_news(image);
 }
 
+static void say_piece(FILE *f, const char *piece)
+{
+    fputs(piece, f);
+}
+
 static void say_escaped(FILE *f, const char *text)
 {
-    size_t len = strlen(text), room = 4 * len + 1;
-    vd_auto_mem char *shown = malloc(room);
-
-    if (shown)
-        fputs(vd_text_escape(shown, room, text, len), f);
+    vd_report_escape(f, text, say_piece);
 }
 
 static void say_finding(FILE *f, const struct vd_farm_finding *finding)
@@ -41,13 +42,14 @@ static void say_finding(FILE *f, const struct vd_farm_finding *finding)
 }
 
 /* What was repaired, and the way back. */
-static void say_repair(FILE *f, const struct vd_farm_image *image)
+static int say_repair(FILE *f, const struct vd_farm_image *image, struct vd_err *err)
 {
-    json_t *repair = vd_report_repair(image), *fixed = json_object_get(repair, "fixed"), *finding;
-    const char *undo_file = json_string_value(json_object_get(repair, "undo_file"));
-    char name[VD_TEXT_SHELL_MAX];
+    json_t *repair = NULL, *fixed, *finding;
+    char undo[VD_REPORT_COMMAND_MAX];
+    int rc = image->newest.has_undo_file ? vd_report_repair(image, &repair, err) : 0;
 
-    for (size_t i = 0; undo_file && i < FINDINGS_SHOWN && (finding = json_array_get(fixed, i)); i++) {
+    fixed = json_object_get(repair, "fixed");
+    for (size_t i = 0; i < FINDINGS_SHOWN && (finding = json_array_get(fixed, i)); i++) {
         const char *id = json_string_value(json_object_get(finding, "id"));
         const struct vd_finding_kind *row = id ? vd_finding_by_id(id) : NULL;
 
@@ -55,12 +57,16 @@ static void say_repair(FILE *f, const struct vd_farm_image *image)
             fprintf(f, "      repaired: %s (%" JSON_INTEGER_FORMAT ") [%s]\n", row->message,
                     json_integer_value(json_object_get(finding, "count")), row->id);
     }
-    if (undo_file)
-        fprintf(f, "      undo with: vdcheck undo %s\n", vd_text_shell(name, sizeof(name), undo_file));
+    if (repair)
+        rc = vd_report_undo(repair, undo, err);
+    if (repair && rc == 0)
+        fprintf(f, "      undo with: %s\n", undo);
     json_decref(repair);
+    return rc;
 }
 
-static void say_image(FILE *f, const struct vd_farm *farm, const struct vd_farm_image *image)
+static int say_image(FILE *f, const struct vd_farm *farm, const struct vd_farm_image *image,
+                     struct vd_err *err)
 {
     const struct vd_farm_result *now = &image->newest;
     size_t told = 0;
@@ -87,27 +93,26 @@ static void say_image(FILE *f, const struct vd_farm *farm, const struct vd_farm_
     for (size_t i = 0; i < now->findings.n && told < FINDINGS_SHOWN; i++)
         if (strcmp(now->findings.v[i].severity, "warning") != 0 && ++told)
             say_finding(f, &now->findings.v[i]);
-    say_repair(f, image);
+    return say_repair(f, image, err);
 }
 
-static size_t say_list(FILE *f, const struct vd_farm *farm, const char *heading,
-                       bool (*belongs)(const struct vd_farm_image *image))
+static int say_list(FILE *f, const struct vd_farm *farm, const char *heading,
+                    bool (*belongs)(const struct vd_farm_image *image), size_t *n, struct vd_err *err)
 {
-    size_t n = 0;
-
+    *n = 0;
     for (size_t i = 0; i < farm->images.n; i++) {
         if (!belongs(&farm->images.v[i]))
             continue;
-        if (n++ == 0)
+        if ((*n)++ == 0)
             fprintf(f, "%s\n", heading);
-        if (n <= SHOWN)
-            say_image(f, farm, &farm->images.v[i]);
+        if (*n <= SHOWN && say_image(f, farm, &farm->images.v[i], err) < 0)
+            return -1;
     }
-    if (n > SHOWN)
-        fprintf(f, "  ... and %zu more\n", n - SHOWN);
-    if (n)
+    if (*n > SHOWN)
+        fprintf(f, "  ... and %zu more\n", *n - SHOWN);
+    if (*n)
         fputc('\n', f);
-    return n;
+    return 0;
 }
 
 static void say_sums(FILE *f, const struct vd_report_sums *sums)
@@ -168,12 +173,15 @@ static void say_next(FILE *f, const struct vd_farm *farm)
     }
 }
 
-void vd_report_human(FILE *f, const struct vd_farm *farm)
+int vd_report_human(FILE *f, const struct vd_farm *farm, struct vd_err *err)
 {
     struct vd_report_sums sums = vd_report_sum(farm);
-    size_t news = say_list(f, farm, "New since the run before", vd_report_is_news);
+    size_t news, old;
 
-    if (say_list(f, farm, news ? "As before" : "Not well", is_old_trouble) + news == 0)
+    if (say_list(f, farm, "New since the run before", vd_report_is_news, &news, err) < 0 ||
+        say_list(f, farm, news ? "As before" : "Not well", is_old_trouble, &old, err) < 0)
+        return -1;
+    if (!news && !old)
         fputs(!sums.images               ? "No images.\n"
               : vd_report_is_whole(farm) ? "All well.\n"
                                          : "Nothing wrong was seen.\n",
@@ -186,4 +194,5 @@ void vd_report_human(FILE *f, const struct vd_farm *farm)
     say_sums(f, &sums);
     say_last_run(f, farm);
     say_next(f, farm);
+    return 0;
 }

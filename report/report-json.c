@@ -131,19 +131,24 @@ static void add_to_counts(json_t *counts, json_t *fixed)
                 json_integer(json_integer_value(json_object_get(counts, keys[i][k])) + count));
 }
 
-static void set_repair(json_t *o, const struct vd_farm_image *image)
+static int set_repair(json_t *o, const struct vd_farm_image *image, struct vd_err *err)
 {
-    json_t *repair = vd_report_repair(image), *fixed = json_object_get(repair, "fixed"), *finding;
+    json_t *repair, *fixed, *finding;
 
+    if (vd_report_repair(image, &repair, err) < 0)
+        return -1;
+    fixed = json_object_get(repair, "fixed");
     for (size_t i = 0; (finding = json_array_get(fixed, i)); i++) {
         json_array_append_new(json_object_get(o, "findings"), fixed_json(finding));
         add_to_counts(json_object_get(o, "counts"), finding);
     }
     json_object_del(repair, "fixed");
     json_object_set_new(o, "repair", repair ? repair : json_null());
+    return 0;
 }
 
-static json_t *image_json(const struct vd_farm_image *image)
+/* NULL: out of memory. */
+static json_t *image_json(const struct vd_farm_image *image, struct vd_err *err)
 {
     const struct vd_farm_result *r = &image->newest;
     json_t *o = json_object(), *findings = json_array();
@@ -167,7 +172,10 @@ static json_t *image_json(const struct vd_farm_image *image)
     for (size_t i = 0; i < r->findings.n; i++)
         json_array_append_new(findings, finding_json(&r->findings.v[i]));
     json_object_set_new(o, "findings", findings);
-    set_repair(o, image);
+    if (set_repair(o, image, err) < 0) {
+        json_decref(o);
+        return NULL;
+    }
     json_object_set_new(o, "io", numbers_json(r, io_keys, VD_ARRAY_SIZE(io_keys)));
     json_object_set_new(o, "seconds", json_real(r->seconds));
     if (image->backing_name)
@@ -177,12 +185,16 @@ static json_t *image_json(const struct vd_farm_image *image)
     return o;
 }
 
-void vd_report_json(FILE *f, const struct vd_farm *farm)
+int vd_report_json(FILE *f, const struct vd_farm *farm, struct vd_err *err)
 {
     json_t *root = vd_json_root(), *images = json_object_get(root, "images"), *notes = json_array();
 
     for (size_t i = 0; i < farm->images.n; i++)
-        json_array_append_new(images, image_json(&farm->images.v[i]));
+        if (json_array_append_new(images, image_json(&farm->images.v[i], err)) < 0) {
+            json_decref(notes);
+            json_decref(root);
+            return vd_fail_memory(err);
+        }
     for (size_t i = 0; i < farm->notes.n; i++) {
         bool was_plain;
 
@@ -190,4 +202,5 @@ void vd_report_json(FILE *f, const struct vd_farm *farm)
     }
     json_object_set_new(root, "notes", notes);
     vd_json_print(f, root);
+    return 0;
 }

@@ -42,14 +42,6 @@ static bool is_beside(const struct vd_farm_image *a, const struct vd_farm_image 
     return strcmp(a->host, b->host) == 0 && folder_len(b->path) == len && memcmp(a->path, b->path, len) == 0;
 }
 
-static void say_part(FILE *f, const char *text, size_t len)
-{
-    vd_auto_mem char *part = strndup(text, len);
-
-    if (part)
-        vd_report_xml(f, part);
-}
-
 static void say_findings(FILE *f, const struct vd_farm_result *r)
 {
     for (size_t i = 0; i < r->findings.n; i++) {
@@ -68,11 +60,12 @@ static void say_case(FILE *f, const struct vd_farm_image *image)
 {
     const char *element = elements[vd_report_status(image)];
     const struct vd_farm_result *r = &image->newest;
+    const char *slash = strrchr(image->path, '/');
 
     fputs("    <testcase classname=\"", f);
-    say_part(f, image->path, folder_len(image->path));
+    vd_report_xml_part(f, image->path, folder_len(image->path));
     fputs("\" name=\"", f);
-    vd_report_xml(f, image->path + folder_len(image->path) + 1);
+    vd_report_xml(f, slash ? slash + 1 : image->path);
     fprintf(f, "\" time=\"%.3f\"", r->seconds);
     if (!element) {
         fputs("/>\n", f);
@@ -113,7 +106,7 @@ static void say_suite(FILE *f, const struct vd_farm_image *const *images, size_t
     for (size_t i = 0; i < n; i++)
         add(&sums, images[i]);
     fputs("  <testsuite name=\"", f);
-    say_part(f, images[0]->path, folder_len(images[0]->path));
+    vd_report_xml_part(f, images[0]->path, folder_len(images[0]->path));
     fputs("\" hostname=\"", f);
     vd_report_xml(f, images[0]->host);
     fprintf(f, "\" tests=\"%zu\" failures=\"%zu\" errors=\"%zu\" skipped=\"%zu\" time=\"%.3f\">\n",
@@ -123,12 +116,14 @@ static void say_suite(FILE *f, const struct vd_farm_image *const *images, size_t
     fputs("  </testsuite>\n", f);
 }
 
-void vd_report_junit(FILE *f, const struct vd_farm *farm)
+int vd_report_junit(FILE *f, const struct vd_farm *farm, struct vd_err *err)
 {
     /* Those of a folder need not follow each other in the order of paths: deeper ones come between. */
     vd_auto_mem const struct vd_farm_image **images = calloc(farm->images.n + 1, sizeof(*images));
-    size_t n = images ? farm->images.n : 0;
+    size_t n = farm->images.n;
 
+    if (!images)
+        return vd_fail_memory(err);
     fputs("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"vdcheck\">\n", f);
     for (size_t i = 0; i < n; i++)
         images[i] = &farm->images.v[i];
@@ -140,4 +135,5 @@ void vd_report_junit(FILE *f, const struct vd_farm *farm)
         say_suite(f, images + first, end - first);
     }
     fputs("</testsuites>\n", f);
+    return 0;
 }

@@ -8,11 +8,12 @@
 
 static const char *const words[] = {"OK", "WARNING", "CRITICAL", "UNKNOWN"};
 
-void vd_report_nagios(FILE *f, const struct vd_farm *farm)
+int vd_report_nagios(FILE *f, const struct vd_farm *farm, struct vd_err *err)
 {
     struct vd_report_sums sums = vd_report_sum(farm);
     const char *between = ", ";
 
+    (void)err;
     fprintf(f, "VDCHECK %s: %" PRIu64 " image%s", words[vd_report_nagios_state(farm)], sums.images,
             sums.images == 1 ? "" : "s");
     for (int i = VD_STATUS_LEAKING; i <= VD_STATUS_BUSY; i++)
@@ -27,4 +28,5 @@ void vd_report_nagios(FILE *f, const struct vd_farm *farm)
                 : i == VD_STATUS_LEAKING || i == VD_STATUS_DIRTY ? ";0;;0"
                                                                  : ";;;0");
     fprintf(f, " 'leaked'=%" PRId64 "B;;;0\n", sums.leaked_bytes);
+    return 0;
 }

@@ -14,15 +14,11 @@ static void head(FILE *f, const char *name, const char *help)
     fprintf(f, "# HELP vdcheck_%s %s\n# TYPE vdcheck_%s gauge\n", name, help, name);
 }
 
-/* A value of a label, in which three characters are escaped. */
-static void say_label(FILE *f, const char *text)
+/* A value of a label, in which two of the characters that can still be there are escaped. */
+static void say_label(FILE *f, const char *piece)
 {
-    for (; *text; text++) {
-        if (*text == '\n')
-            fputs("\\n", f);
-        else
-            fprintf(f, "%s%c", *text == '"' || *text == '\\' ? "\\" : "", *text);
-    }
+    for (; *piece; piece++)
+        fprintf(f, "%s%c", *piece == '"' || *piece == '\\' ? "\\" : "", *piece);
 }
 
 static bool is_before(const struct vd_farm *farm, size_t i, const char *format)
@@ -59,7 +55,7 @@ static void say_findings(FILE *f, const struct vd_farm *farm)
             continue;
         for (int s = VD_CORRUPTION; s <= VD_ERROR; s++) {
             fputs("vdcheck_findings{format=\"", f);
-            say_label(f, format);
+            vd_report_escape(f, format, say_label);
             fprintf(f, "\",severity=\"%s\"} %" PRIu64 "\n", vd_severity_name((enum vd_severity)s),
                     count(farm, format, vd_severity_name((enum vd_severity)s)));
         }
@@ -82,10 +78,11 @@ static void say_runs(FILE *f, const struct vd_farm *farm)
     fprintf(f, "vdcheck_run_duration_seconds %.3f\n", whole ? whole->seconds : 0.0);
 }
 
-void vd_report_prometheus(FILE *f, const struct vd_farm *farm)
+int vd_report_prometheus(FILE *f, const struct vd_farm *farm, struct vd_err *err)
 {
     struct vd_report_sums sums = vd_report_sum(farm);
 
+    (void)err;
     head(f, "images", "Images by the status of their newest result.");
     for (int i = VD_STATUS_CLEAN; i <= VD_STATUS_BUSY; i++)
         fprintf(f, "vdcheck_images{status=\"%s\"} %" PRIu64 "\n", vd_status_name((enum vd_status)i),
@@ -94,4 +91,5 @@ void vd_report_prometheus(FILE *f, const struct vd_farm *farm)
     head(f, "leaked_bytes", "Bytes that leaks in all images take.");
     fprintf(f, "vdcheck_leaked_bytes %" PRId64 "\n", sums.leaked_bytes);
     say_runs(f, farm);
+    return 0;
 }

@@ -146,10 +146,11 @@ static json_t *tool_json(const struct vd_farm *farm)
     return tool;
 }
 
-void vd_report_sarif(FILE *f, const struct vd_farm *farm)
+int vd_report_sarif(FILE *f, const struct vd_farm *farm, struct vd_err *err)
 {
     json_t *root = json_object(), *runs = json_array(), *run = json_object(), *results = json_array();
 
+    (void)err;
     for (size_t i = 0; i < farm->images.n; i++)
         for (size_t k = 0; k < farm->images.v[i].newest.findings.n; k++)
             json_array_append_new(results,
@@ -161,4 +162,5 @@ void vd_report_sarif(FILE *f, const struct vd_farm *farm)
     json_object_set_new(root, "version", json_string("2.1.0"));
     json_object_set_new(root, "runs", runs);
     vd_json_print(f, root);
+    return 0;
 }

@@ -5,6 +5,9 @@
 #include <string.h>
 
 #include "formats/base/text.h"
+#include "report/render.h"
+
+enum { PIECE = 240 }; /* bytes of a text that are escaped at once */
 
 enum vd_status vd_report_status(const struct vd_farm_image *image)
 {
@@ -37,33 +40,56 @@ int vd_report_weight(enum vd_status status)
     return weights[status];
 }
 
-json_t *vd_report_repair(const struct vd_farm_image *image)
-{
-    json_t *repair = image->newest.repair ? json_loads(image->newest.repair, 0, NULL) : NULL;
+/* ---- repairs */
 
-    /* One that found nothing to do is none. */
-    if (json_is_string(json_object_get(repair, "undo_file")) ||
-        json_is_string(json_object_get(repair, "refused")))
-        return repair;
-    json_decref(repair);
-    return NULL;
+int vd_report_repair(const struct vd_farm_image *image, json_t **repair, struct vd_err *err)
+{
+    const struct vd_farm_result *r = &image->newest;
+
+    *repair = NULL;
+    if (!r->has_undo_file && !r->is_refused)
+        return 0;
+    if (vd_farm_json(r->repair, repair, err) < 0)
+        return -1;
+    /* It was one when the row was read. */
+    return *repair ? 0 : vd_fail_memory(err);
 }
 
-/* Does a repair of the last run say this? "undo_file": it wrote to the image; "refused": it could not be
- * made. */
-static bool last_repair_says(const struct vd_farm_image *image, const char *key)
+int vd_report_undo(const json_t *repair, char buf[VD_REPORT_COMMAND_MAX], struct vd_err *err)
 {
-    json_t *repair = strcmp(image->newest.run, image->last_run) == 0 ? vd_report_repair(image) : NULL;
-    bool says = json_is_string(json_object_get(repair, key));
+    static const char begin[] = "vdcheck undo ";
+    vd_auto_mem char *file = vd_json_bytes(repair, "undo_file");
 
-    json_decref(repair);
-    return says;
+    if (!file)
+        return vd_fail_memory(err);
+    memcpy(buf, begin, sizeof(begin));
+    vd_text_shell(buf + sizeof(begin) - 1, VD_TEXT_SHELL_MAX, file);
+    return 0;
 }
+
+static bool is_of_last_run(const struct vd_farm_image *image)
+{
+    return strcmp(image->newest.run, image->last_run) == 0;
+}
+
+bool vd_report_was_repaired(const struct vd_farm_image *image)
+{
+    return image->newest.has_undo_file && is_of_last_run(image);
+}
+
+bool vd_report_was_not_repaired(const struct vd_farm_image *image)
+{
+    const struct vd_farm_result *r = &image->newest;
+
+    return is_of_last_run(image) && (r->is_refused || (r->repair && r->reason && !r->has_undo_file));
+}
+
+/* ---- news */
 
 bool vd_report_is_news(const struct vd_farm_image *image)
 {
     return image->is_changed || (image->is_new && vd_report_needs_attention(image)) ||
-           last_repair_says(image, "undo_file");
+           vd_report_was_repaired(image);
 }
 
 bool vd_report_is_whole(const struct vd_farm *farm)
@@ -159,7 +185,7 @@ int vd_report_bits(const struct vd_farm *farm)
 
         bits |= vd_status_kept_bits(vd_report_status(image), has_left(&image->newest));
         /* One that was asked for and could not be made is an error beside what is left. */
-        bits |= last_repair_says(image, "refused") ? VD_EXIT_ERROR : 0;
+        bits |= image->newest.is_refused && is_of_last_run(image) ? VD_EXIT_ERROR : 0;
     }
     return bits;
 }
@@ -194,7 +220,29 @@ struct vd_report_sums vd_report_sum(const struct vd_farm *farm)
     return sums;
 }
 
-void vd_report_xml(FILE *f, const char *text)
+/* How much of a long text is a piece: no character is cut in two. */
+static size_t piece_of(const char *text, size_t len)
+{
+    size_t n = PIECE;
+
+    if (len <= PIECE)
+        return len;
+    while (n > PIECE - 4 && ((unsigned char)text[n] & 0xc0) == 0x80)
+        n--;
+    return n;
+}
+
+void vd_report_escape(FILE *f, const char *text, void (*say)(FILE *f, const char *piece))
+{
+    char shown[4 * PIECE + 5];
+
+    for (size_t len = strlen(text), i = 0, n; i < len; i += n) {
+        n = piece_of(text + i, len - i);
+        say(f, vd_text_escape(shown, sizeof(shown), text + i, n));
+    }
+}
+
+void vd_report_xml_part(FILE *f, const char *text, size_t len)
 {
     static const struct {
         char c;
@@ -207,7 +255,7 @@ void vd_report_xml(FILE *f, const char *text)
         {'\'', "&#39;" }
     };
 
-    for (size_t len = strlen(text), i = 0; i < len;) {
+    for (size_t i = 0; i < len;) {
         unsigned char c = (unsigned char)text[i];
         size_t n = vd_text_utf8_len((const unsigned char *)text + i, len - i), e = 0;
         /* U+FFFE and U+FFFF are no characters of XML. */
@@ -225,6 +273,13 @@ void vd_report_xml(FILE *f, const char *text)
         i += n && !is_none ? n : 1;
     }
 }
+
+void vd_report_xml(FILE *f, const char *text)
+{
+    vd_report_xml_part(f, text, strlen(text));
+}
+
+/* ---- at the end of an audit */
 
 static bool was_seen(void *opaque, const struct vd_farm_image *image)
 {
@@ -254,7 +309,7 @@ int vd_report_after_audit(const struct vd_cli *cli, const char *db, const struct
     vd_farm_filter(&farm, was_seen, (void *)sums->run);
     status = vd_report_bits(&farm);
     if (!cli->quiet) {
-        vd_report_human(stdout, &farm);
+        status |= vd_report_human(stdout, &farm, &err) < 0 ? vd_cli_fail(&err) : 0;
         say_effort(db, sums);
     }
     vd_farm_free(&farm);

@@ -17,6 +17,7 @@ report_sources = \
 	report/html.h \
 	report/html-finding.c report/html-finding.h \
 	report/html-parts.c \
+	report/html-repair.c \
 	report/html-strip.c \
 	report/html-table.c \
 	report/html-text.c \

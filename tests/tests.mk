@@ -32,14 +32,17 @@ include $(top_srcdir)/tests/compare/compare.mk
 include $(top_srcdir)/tests/lint/lint.mk
 include $(top_srcdir)/tests/fuzz/fuzz.mk
 include $(top_srcdir)/tests/browser/browser.mk
+include $(top_srcdir)/tests/outputs/outputs.mk
 include $(top_srcdir)/tests/demo/demo.mk
 include $(top_srcdir)/tests/bench/bench.mk
 AM_TESTS_ENVIRONMENT = VDCHECK=$(abs_top_builddir)/$(tested_vdcheck); srcdir=$(abs_srcdir); MANUALS=$(abs_top_builddir); \
 	export VDCHECK srcdir MANUALS;
 
-# The same tests, every sweep and every cut point complete and with seeds of the day; then the fuzzer.
+# The same tests, every sweep and every cut point complete and with seeds of the day; outputs by other programs; then the
+# fuzzer.
 FUZZ_LONG_SECONDS = 3600
 .PHONY: check-long
 check-long:
 	VDCHECK_LONG=1 $(MAKE) check
+	$(MAKE) check-outputs
 	$(MAKE) fuzz FUZZ_SECONDS=$(FUZZ_LONG_SECONDS)

@@ -296,7 +296,8 @@ for o in human json html prometheus junit sarif nagios csv; do
     cp "$told/out" "shy.$o"
 done
 grep -q 'path_base64' shy.json || fail "a name that is no UTF-8 in JSON"
-if has_command xmllint; then holds "JUnit is XML" xmllint --noout shy.junit; fi
+if has_command xmllint; then holds "JUnit" xmllint --noout --nonet --schema "$srcdir/tests/outputs/junit.xsd" shy.junit; fi
+if has_command promtool; then holds "metrics" sh -c 'promtool check metrics <shy.prometheus'; fi
 if has_command jq; then
     holds "JSON" jq -e '.images | length == 3' shy.json
     holds "SARIF" jq -e '.version == "2.1.0" and (.runs[0].results | length == 0)' shy.sarif

@@ -165,6 +165,59 @@ if [ -e /dev/full ]; then
     [ $((status & 8)) -eq 8 ] || fail "status $status where the page cannot be written"
 fi
 
+# ---- repairs: the first audit of all already makes some, and every one can be taken back by what the page says
+# undo_of FILE NAME: the command that the page has for the image of this name, as a shell takes it
+undo_of()
+{
+    grep -aF '<b>Undo:</b>' "$1" | sed -n 's/.*<b>Undo:<\/b> <code>vdcheck \(.*\)<\/code> <span>puts.*/\1/p' |
+        sed "s/&lt;/</g; s/&gt;/>/g; s/&quot;/\"/g; s/&#39;/'/g; s/&amp;/\&/g" | grep -aF -e "$2"
+}
+mkdir mended
+sample mended/plain.qed
+leaking mended/plain.qed 'mended/<script>&"alert(1).qed'
+tail_leaking mended/plain.qed mended/$'\xff\n <b>.qed'
+shared mended/plain.qed mended/part.qed
+cp -r mended mended.before
+sleep 0.1
+vd audit --db=mended.db --undo-dir=$'undo<i>\xff' --repair mended
+expect 5
+page mended mended.db
+expect 5
+says out '1 of 4 images needs attention: 1 leaking; the last run repaired 3; 3 new since the run before.'
+[ "$(grep -c '<p>Repaired by the audit at level safe' mended.html)" = 3 ] || fail "not all repairs are told"
+says out '<span class="word repaired">repaired</span> two L2 entries name the same data cluster</h4>'
+says out '<span class="quiet">repaired in part</span>'
+says out '/undo&lt;i&gt;\xff/&lt;script&gt;&amp;&quot;alert(1).qed-'
+for name in alert '<b>' part; do
+    undo=$(undo_of mended.html "$name")
+    run bash -c '"$VDCHECK" '"$undo"
+    expect 0
+done
+for file in mended/*; do
+    same "$file" "mended.before/${file##*/}"
+done
+# a night later they are history
+sleep 0.1
+vd audit --db=mended.db mended
+page history mended.db
+lacks out 'Repaired by the audit'
+lacks out 'the last run repaired'
+
+# ---- no memory: the page is whole, or there is an error
+vd report --output=html db
+is_told=0
+for kib in $(seq 6000 500 24000); do
+    run bash -c "ulimit -v $kib; exec \"\$VDCHECK\" report --output=html --exit-zero db"
+    if [ $status = 0 ]; then
+        same ten.html "$told/out"
+        break
+    fi
+    # below that not even the program is loaded
+    [ $status != 8 ] || is_told=1
+    [ $status = 8 ] || [ $is_told = 0 ] || fail "status $status of a page that is not whole"
+done
+[ $status = 0 ] || skip_part "no memory can be taken from this vdcheck"
+
 # ---- a database that a stranger wrote, and one of schema 1
 if has_command sqlite3; then
     cp db hostile.db
@@ -183,6 +236,19 @@ if has_command sqlite3; then
         sqlite3 strips.db "UPDATE result SET strip = '$strip'"
         page strips strips.db
         says out 'There is no strip'
+    done
+    cp db refused.db
+    sqlite3 refused.db "UPDATE result SET reason = '<script>why', repair = '{\"level\": \"<i>\", \"undo_file\": null}'
+        WHERE status = 'dirty'; UPDATE result SET reason = '<script>why', repair = '{\"refused\": \"<u>\"}' WHERE status = 'damaged'"
+    page refused refused.db
+    says out '; the last run could not repair 3;'
+    [ "$(grep -c '<b>Not repaired:</b> &lt;script&gt;why</p>' refused.html)" = 3 ] || fail "what was refused is not told"
+    for repair in '{"undo_file": "<b>", "fixed": [{"id": "<b>", "level": 7, "places": 5, "count": -1}, 5], "level": "<i>"}' \
+        '{"undo_file": "", "undo_file_base64": "!"}' '{"undo_file": "x", "refused": "y", "fixed": {}}' '{"undo_file": 5}' '[' ''; do
+        sqlite3 refused.db "UPDATE result SET repair = '$repair'"
+        page refused refused.db
+        vd report refused.db
+        vd report --output=json refused.db
     done
     cp db old.db
     sqlite3 old.db "ALTER TABLE result DROP COLUMN strip; PRAGMA user_version=1"
