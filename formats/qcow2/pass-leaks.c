@@ -146,7 +146,7 @@ static int judge_orphan(struct leaks *l, const struct qcow2_orphan *orphan, stru
                                          : vd_min(qcow2_slot_bytes(l->g),
                                                   l->g->size - qcow2_guest(l->g, (uint64_t)slot, 0)),
                  .expected = slot < 0 ? VD_NOWHERE : ref,
-                 .level = slot < 0 ? VD_LEVEL_NONE : VD_LEVEL_ALL) == VD_FIX)
+                 .level = slot < 0 ? VD_LEVEL_NONE : qcow2_level_inside(l->ck, ref, VD_LEVEL_ALL)) == VD_FIX)
         return qcow2_fix_word(l->ck, ref, orphan->off | QCOW2_COPIED, VD_STAGE_ROOT, err);
     return 0;
 }

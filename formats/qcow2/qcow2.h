@@ -706,6 +706,11 @@ int qcow2_judge_conflicts(struct vd_check *ck, struct qcow2_walk *walk, struct v
 
 int qcow2_fix_fields(struct vd_check *ck, const struct qcow2_header *header, const char *from, const char *to,
                      enum vd_stage stage, struct vd_err *err);
+/* The level of a repair that writes into a table at this offset of the file. Where a guest's data is said to
+ * lie there, too, it would be written into that: the guest gets its copy first, and then the table is one
+ * like others. While parts of the tables cannot be read, nobody knows whether that is so. */
+enum vd_level qcow2_level_inside(struct vd_check *ck, uint64_t off, enum vd_level level);
+
 /* Writes one word of a table. */
 int qcow2_fix_word(struct vd_check *ck, uint64_t off, uint64_t word, enum vd_stage stage, struct vd_err *err);
 /* Sets the stored counts of clusters [first, first + n) to count; the blocks have to be there. */
