@@ -66,7 +66,7 @@ static int judge_header_overlap(struct vd_check *ck, bool *is_overlap, struct vd
     scratch = vd_scratch_new(ck, err);
     if (!scratch)
         return -1;
-    if (qed_walk(scratch, &g, fixed.image_size, &walk, &why) == 0 &&
+    if (qed_walk(scratch, &g, fixed.image_size, &walk, &why) == 0 && !scratch->map_is_incomplete &&
         vd_free_runs(scratch, &leaks, &why) == 0) {
         /* What is free from cluster 1 on is header area; nothing else may be. */
         lowest = leaks.n && leaks.v[0].first == 1 ? leaks.v[0].count : 0;
