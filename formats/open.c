@@ -135,7 +135,7 @@ static void forget_refusal(struct vd_err *err)
     *err = (struct vd_err)VD_ERR_INIT;
 }
 
-/* Opens the file that bs names, through the gate. NULL with the answer in *answer. */
+/* Opens the backing file that bs names, through the gate. NULL with the answer in *answer. */
 static struct BlockDriverState *open_named(struct BlockDriverState *bs, const struct vd_open_options *opts,
                                            enum vd_gate_answer *answer, struct vd_err *err)
 {
@@ -151,6 +151,27 @@ static struct BlockDriverState *open_named(struct BlockDriverState *bs, const st
         file = vd_gate_open(path, 0, err);
     }
     return file ? with_filters(file, opts, err) : NULL;
+}
+
+int vd_open_data(struct BlockDriverState *bs, const struct vd_open_options *opts, struct vd_err *err)
+{
+    struct vd_open_options below = *opts;
+    vd_auto_mem char *path = NULL;
+    struct BlockDriverState *file = NULL;
+    struct stat st;
+
+    if (!bs->data_file)
+        return 0;
+    below.fault = NULL;
+    if (vd_gate_find(&opts->gate, bs->filename, bs->data_file, strlen(bs->data_file), &path, err) ==
+        VD_GATE_OPEN) {
+        if (stat(path, &st) == 0 && is_file(bs, &st))
+            vd_fail(err, VD_ERR_FORMAT, 0, "it is the image itself");
+        else
+            file = vd_gate_open(path, opts->flags & (BDRV_O_RDWR | BDRV_O_FORCE_SHARE | BDRV_O_GENTLE), err);
+    }
+    bs->data = file ? with_filters(file, &below, err) : NULL;
+    return bs->data ? 0 : vd_while(err, "%s: data file", bs->filename);
 }
 
 static int open_backing(struct BlockDriverState *bs, struct BlockDriverState *top, unsigned depth,
@@ -181,7 +202,7 @@ static int open_backing(struct BlockDriverState *bs, struct BlockDriverState *to
     if (!drv)
         return -1;
     bs->backing = bdrv_open_node(drv, file, ro.flags, err);
-    if (!bs->backing)
+    if (!bs->backing || vd_open_data(bs->backing, &ro, err) < 0)
         return vd_while(err, "%s: backing file", bs->filename);
     return open_backing(bs->backing, top, depth - 1, opts, err);
 }
@@ -205,7 +226,7 @@ struct BlockDriverState *vd_open_image(const char *path, const struct vd_open_op
     if (!drv)
         return NULL;
     bs = bdrv_open_node(drv, file, opts->flags, err);
-    if (!bs || vd_open_backing(bs, opts, err) < 0)
+    if (!bs || vd_open_data(bs, opts, err) < 0 || vd_open_backing(bs, opts, err) < 0)
         return NULL;
     return vd_take(&bs);
 }

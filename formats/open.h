@@ -37,8 +37,11 @@ const struct BlockDriver *vd_choose_driver(struct BlockDriverState *file, const 
 struct BlockDriverState *vd_open_image(const char *path, const struct vd_open_options *opts,
                                        struct vd_err *err);
 
-/* Opens the backing chain of a live node. */
+/* Opens the backing chain of a live node, with the data files of its images. */
 int vd_open_backing(struct BlockDriverState *bs, const struct vd_open_options *opts, struct vd_err *err);
+
+/* Opens the file of its own in which a live node says the guest's data lies; nothing where it names none. */
+int vd_open_data(struct BlockDriverState *bs, const struct vd_open_options *opts, struct vd_err *err);
 
 /* One file of a chain, opened for checking. */
 struct vd_chain_link {

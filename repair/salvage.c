@@ -421,6 +421,20 @@ static int list_doubts(struct vd_runs *doubtful, struct vd_salvage_answer *answe
     return 0;
 }
 
+/* The other files of an image. Without them, what the image itself holds comes out. */
+static void open_others(struct BlockDriverState *bs, const struct vd_open_options *opts,
+                        struct vd_salvage_answer *answer)
+{
+    struct vd_err no_data = VD_ERR_INIT, no_backing = VD_ERR_INIT;
+
+    if (vd_open_data(bs, opts, &no_data) < 0)
+        snprintf(answer->data_why, sizeof(answer->data_why), "%.*s", (int)sizeof(answer->data_why) - 1,
+                 no_data.story);
+    if (vd_open_backing(bs, opts, &no_backing) < 0)
+        snprintf(answer->backing_why, sizeof(answer->backing_why), "%.*s",
+                 (int)sizeof(answer->backing_why) - 1, no_backing.story);
+}
+
 int vd_salvage(const char *path, const char *output, const struct BlockDriver *drv, const char *snapshot,
                const struct vd_open_options *opts, struct vd_budget *budget, struct vd_salvage_answer *answer,
                struct vd_err *err)
@@ -454,10 +468,7 @@ int vd_salvage(const char *path, const char *output, const struct BlockDriver *d
         bdrv_unref(vd_take(&from));
     vd_runs_done(&doubtful);
     if (from && (!snapshot || show_snapshot(from, snapshot, err) == 0)) {
-        /* Without its backing file, what the image itself holds comes out. */
-        if (vd_open_backing(from, opts, &why) < 0)
-            snprintf(answer->backing_why, sizeof(answer->backing_why), "%.*s",
-                     (int)sizeof(answer->backing_why) - 1, why.story);
+        open_others(from, opts, answer);
         answer->size = (uint64_t)from->total_bytes;
         to = make_output(output, drv, from, answer->size, err);
     }

@@ -35,6 +35,7 @@ struct vd_salvage_answer {
     struct vd_salvage_vec ranges;
     size_t ranges_dropped; /* beyond the bound of the list */
     char backing_why[256]; /* why the backing chain was not read; "": it was, or there is none */
+    char data_why[256];    /* the same of the external data file */
 };
 
 /* Copies the disk of the image at path, or what its snapshot of that id or name holds (NULL: the active

@@ -44,6 +44,8 @@ static void print_json(const struct vd_cli *cli, const struct vd_salvage_answer 
     }
     if (answer->backing_why[0])
         vd_json_set_text(o, "backing_problem", answer->backing_why, strlen(answer->backing_why));
+    if (answer->data_why[0])
+        vd_json_set_text(o, "data_file_problem", answer->data_why, strlen(answer->data_why));
     json_object_set_new(o, "lost", lost);
     json_object_set_new(o, "guessed_ranges", guessed);
     vd_json_print(stdout, o);
@@ -66,6 +68,9 @@ static void print_human(const struct vd_cli *cli, const struct vd_salvage_answer
         printf("  the image is damaged (%" PRIu64
                " finding%s of vdcheck): what was copied may not be all that was there\n",
                answer->damage, answer->damage == 1 ? "" : "s");
+    if (answer->data_why[0])
+        printf("  without its external data file: %s\n",
+               vd_text_escape(why, sizeof(why), answer->data_why, strlen(answer->data_why)));
     if (answer->backing_why[0])
         printf("  without its backing file: %s\n",
                vd_text_escape(why, sizeof(why), answer->backing_why, strlen(answer->backing_why)));

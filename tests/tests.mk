@@ -35,8 +35,9 @@ include $(top_srcdir)/tests/browser/browser.mk
 include $(top_srcdir)/tests/outputs/outputs.mk
 include $(top_srcdir)/tests/demo/demo.mk
 include $(top_srcdir)/tests/bench/bench.mk
-AM_TESTS_ENVIRONMENT = VDCHECK=$(abs_top_builddir)/$(tested_vdcheck); srcdir=$(abs_srcdir); MANUALS=$(abs_top_builddir); \
-	export VDCHECK srcdir MANUALS;
+AM_TESTS_ENVIRONMENT = VDCHECK=$(abs_top_builddir)/$(tested_vdcheck); \
+	VDCHECK_PLAIN=$(abs_top_builddir)/vdcheck$(EXEEXT); srcdir=$(abs_srcdir); MANUALS=$(abs_top_builddir); \
+	export VDCHECK VDCHECK_PLAIN srcdir MANUALS;
 
 # The same tests, every sweep and every cut point complete and with seeds of the day; outputs by other programs; then the
 # fuzzer.

@@ -61,6 +61,7 @@ void bdrv_unref(struct BlockDriverState *bs)
     if (bs->drv->bdrv_close)
         bs->drv->bdrv_close(bs);
     bdrv_unref(bs->backing);
+    bdrv_unref(bs->data);
     bdrv_unref(bs->file);
     free(bs->backing_file);
     free(bs->opaque);
@@ -205,10 +206,14 @@ int bdrv_truncate(struct BlockDriverState *bs, int64_t size, struct vd_err *err)
 
 int bdrv_flush(struct BlockDriverState *bs, struct vd_err *err)
 {
-    for (struct BlockDriverState *n = bs; n; n = n->file)
-        if (n->drv->bdrv_co_flush)
-            return n->drv->bdrv_co_flush(n, err);
-    return 0;
+    return bs->drv->bdrv_co_flush ? bs->drv->bdrv_co_flush(bs, err) : bdrv_flush_below(bs, err);
+}
+
+int bdrv_flush_below(struct BlockDriverState *bs, struct vd_err *err)
+{
+    if (bs->data && bdrv_flush(bs->data, err) < 0)
+        return -1;
+    return bs->file ? bdrv_flush(bs->file, err) : 0;
 }
 
 int bdrv_inactivate(struct BlockDriverState *bs, struct vd_err *err)

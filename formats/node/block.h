@@ -183,6 +183,7 @@ struct BlockDriverState {
     unsigned refs;
     struct BlockDriverState *file;    /* the node below; a reference is held */
     struct BlockDriverState *backing; /* the backing file's format node; a reference is held */
+    struct BlockDriverState *data;    /* the node of data_file, where it is open; a reference is held */
     char *backing_file;               /* what the image names, as it stands there; NULL: none */
     size_t backing_file_len;          /* bytes, for the name may hold NULs */
     const char *backing_format;       /* what the image says of it; NULL: to be probed */
@@ -230,7 +231,11 @@ int bdrv_block_status(struct BlockDriverState *bs, int64_t offset, int64_t bytes
 bool bdrv_is_hole(struct BlockDriverState *bs, int64_t offset, int64_t bytes);
 
 int bdrv_truncate(struct BlockDriverState *bs, int64_t size, struct vd_err *err);
+/* Brings what was written to the disk: that of a data file first, so that no table names what is not there.
+ */
 int bdrv_flush(struct BlockDriverState *bs, struct vd_err *err);
+/* The same for the nodes below a format node, whatever the format itself still holds back. */
+int bdrv_flush_below(struct BlockDriverState *bs, struct vd_err *err);
 int bdrv_inactivate(struct BlockDriverState *bs, struct vd_err *err);
 int64_t bdrv_getlength(struct BlockDriverState *bs, struct vd_err *err);
 void bdrv_prefetch(struct BlockDriverState *bs, int64_t offset, int64_t bytes);

@@ -105,7 +105,7 @@ int qcow2_live_flush(struct BlockDriverState *bs, struct vd_err *err)
     const struct qcow2 *q = bs->opaque;
     struct qcow2_run_vec *released = &q->live->released;
 
-    if (bdrv_flush(bs->file, err) < 0)
+    if (bdrv_flush_below(bs, err) < 0)
         return -1;
     for (size_t i = 0; i < released->n; i++) {
         struct vd_run run = released->v[i];

@@ -159,8 +159,7 @@ static int qcow2_get_specific_info(struct BlockDriverState *bs, struct vd_info *
                  h->crypt_method <= QCOW2_CRYPT_LUKS ? crypt[h->crypt_method] : "unknown");
     if (q->g.has_data_file) {
         vd_tell_text(info, "data-file", q->data_file ? q->data_file : "");
-        vd_tell_number(info, "data-file-raw", VD_INFO_BOOL,
-                       (h->autoclear_features & QCOW2_AUTOCLEAR_DATA_FILE_RAW) != 0);
+        vd_tell_number(info, "data-file-raw", VD_INFO_BOOL, qcow2_has_raw_data(q));
     }
     vd_tell_number(info, "snapshots", VD_INFO_NUMBER, h->nb_snapshots);
     vd_tell_number(info, "l1-entries", VD_INFO_NUMBER, h->l1_size);

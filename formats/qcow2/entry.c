@@ -42,15 +42,16 @@ static struct qcow2_entry parse_packed(const struct qcow2_geometry *g, uint64_t 
     return e;
 }
 
-static unsigned subcluster_faults(const struct qcow2_entry *e)
+/* In an external data file every cluster has its place, used or not. */
+static unsigned subcluster_faults(const struct qcow2_geometry *g, const struct qcow2_entry *e, bool has_host)
 {
     uint32_t data = (uint32_t)e->bitmap, zero = (uint32_t)(e->bitmap >> 32);
 
-    if (data && !e->host)
+    if (data && !has_host)
         return QCOW2_F_SUB_NO_OFFSET;
     if (data & zero)
         return QCOW2_F_SUB_CONFLICT;
-    return e->host && !data && !zero ? QCOW2_F_OFFSET_UNUSED : 0;
+    return has_host && !g->has_data_file && !data && !zero ? QCOW2_F_OFFSET_UNUSED : 0;
 }
 
 static unsigned offset_faults(const struct qcow2_geometry *g, const struct qcow2_entry *e)
@@ -93,7 +94,7 @@ struct qcow2_entry qcow2_parse_entry(const struct qcow2_geometry *g, uint64_t wo
     if (zero && g->version == 2)
         e.faults |= QCOW2_F_ZERO_V2;
     if (g->has_extended_l2)
-        e.faults |= subcluster_faults(&e);
+        e.faults |= subcluster_faults(g, &e, has_host);
     if (g->has_data_file && has_host)
         e.faults |= data_file_faults(&e, guest);
     else if (e.host)

@@ -58,6 +58,15 @@ static int before_write(struct vd_check *ck, struct vd_err *err)
     return qcow2_write_fields(ck->bs, &h, "autoclear_features", "autoclear_features", VD_STAGE_NEW, err);
 }
 
+enum vd_level qcow2_level_inside(struct vd_check *ck, uint64_t off, enum vd_level level)
+{
+    const struct qcow2 *q = ck->bs->opaque;
+
+    return ck->map_is_incomplete || vd_refs_at(ck, vd_align_down(off, q->g.cluster_size)).is_conflicted
+               ? VD_LEVEL_NONE
+               : level;
+}
+
 int qcow2_fix_word(struct vd_check *ck, uint64_t off, uint64_t word, enum vd_stage stage, struct vd_err *err)
 {
     uint8_t bytes[8];

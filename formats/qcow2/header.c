@@ -437,8 +437,7 @@ static bool has_raw_without_data_file(const struct qcow2 *q)
 
 static bool has_raw_and_backing(const struct qcow2 *q)
 {
-    return (q->header.autoclear_features & QCOW2_AUTOCLEAR_DATA_FILE_RAW) && q->g.has_data_file &&
-           q->header.backing_file_offset;
+    return qcow2_has_raw_data(q) && q->header.backing_file_offset;
 }
 
 const struct qcow2_rule qcow2_rules[] = {

@@ -208,8 +208,7 @@ static void judge_raw_holes(struct vd_check *ck, const struct qcow2_walk *walk)
     const struct qcow2 *q = ck->bs->opaque;
     uint64_t total = vd_div_up(q->g.size, q->g.cluster_size), holes;
 
-    if (!q->g.has_data_file || !(q->header.autoclear_features & QCOW2_AUTOCLEAR_DATA_FILE_RAW) ||
-        ck->map_is_incomplete)
+    if (!qcow2_has_raw_data(q) || ck->map_is_incomplete)
         return;
     holes = total - vd_min(total, walk->raw_n + walk->raw_zeroes);
     if (holes)
@@ -233,7 +232,7 @@ int qcow2_judge_data_file_map(struct vd_check *ck, const struct qcow2_walk *walk
         vd_found(ck, QCOW2_DATA_FILE_SHORT, .guest = file->size, .guest_bytes = end - file->size,
                  .found = file->size, .expected = end);
     /* QEMU writes whole clusters, also behind the end of the disk. */
-    else if ((q->header.autoclear_features & QCOW2_AUTOCLEAR_DATA_FILE_RAW) &&
+    else if (qcow2_has_raw_data(q) &&
              (file->size < q->g.size || file->size > vd_align_up_sat(q->g.size, q->g.cluster_size)))
         vd_found(ck, QCOW2_DATA_FILE_SIZE, .found = file->size, .expected = q->g.size);
     return 0;

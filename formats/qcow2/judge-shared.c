@@ -109,6 +109,11 @@ static bool is_consistent(const struct group *grp)
 /* LUKS encrypts by host offset: a copy elsewhere would read as something else. */
 static enum vd_level level_of(const struct group *grp, const struct reference *ref)
 {
+    /* That an entry leads into its own table is no hindrance: the copy is of the table as it was. */
+    bool is_own = grp->n == 1 && vd_align_down(ref->off, grp->j->g->cluster_size) == ref->cluster;
+
+    if (!is_own && qcow2_level_inside(grp->j->ck, ref->off, VD_LEVEL_SAFE) == VD_LEVEL_NONE)
+        return VD_LEVEL_NONE;
     if (ref->is_packed || grp->j->q->header.crypt_method == QCOW2_CRYPT_LUKS || !qcow2_can_append(grp->j->ck))
         return VD_LEVEL_NONE;
     return is_consistent(grp) ? VD_LEVEL_ALL : VD_LEVEL_SAFE;
@@ -119,7 +124,8 @@ static int own_alone(struct group *grp, struct vd_err *err)
 {
     const struct reference *owner = &grp->ref[0];
 
-    if (grp->is_meta || owner->is_packed || !(owner->trees & 1) || (owner->word & QCOW2_COPIED))
+    if (grp->is_meta || owner->is_packed || !(owner->trees & 1) || (owner->word & QCOW2_COPIED) ||
+        qcow2_level_inside(grp->j->ck, owner->off, VD_LEVEL_SAFE) == VD_LEVEL_NONE)
         return 0;
     return qcow2_fix_word(grp->j->ck, owner->off, owner->word | QCOW2_COPIED, VD_STAGE_TABLE, err);
 }

@@ -35,12 +35,15 @@ static bool names_anothers(const struct judge *j, const struct qcow2_bad_slot *b
     return false;
 }
 
-/* The one orphan that a bad slot of the active table must have led to: there is no other bad slot and no
- * other orphan. */
+/* The one orphan that a bad slot of the active table must have led to: its entries say so, or there is no
+ * other bad slot and no other orphan. */
 static const struct qcow2_orphan *proven_orphan(const struct judge *j, const struct qcow2_bad_slot *bad)
 {
     const struct qcow2_orphans *o = &j->s->orphans;
 
+    if (j->g->has_data_file)
+        return bad->tree || !o->is_complete || j->ck->map_is_incomplete ? NULL
+                                                                        : qcow2_orphan_of_slot(o, bad->slot);
     if (bad->tree || j->lost_slots != 1 || o->list.n != 1 || o->list.v[0].odd || !o->are_distinct ||
         !o->is_complete || j->ck->map_is_incomplete ||
         qcow2_guest(j->g, bad->slot, o->list.v[0].last) >= j->g->size || names_anothers(j, bad))
@@ -59,7 +62,8 @@ static const struct qcow2_orphan *masked_orphan(const struct judge *j, const str
         qcow2_is_mass_damage(j->lost_slots, j->walk->used_slots))
         return NULL;
     for (size_t i = 0; i < o->list.n; i++)
-        if (o->list.v[i].off == off && qcow2_guest(j->g, bad->slot, o->list.v[i].last) < j->g->size)
+        if (o->list.v[i].off == off && qcow2_guest(j->g, bad->slot, o->list.v[i].last) < j->g->size &&
+            (!j->g->has_data_file || o->list.v[i].slot == bad->slot))
             found = &o->list.v[i];
     for (size_t i = 0; found && i < j->walk->bad_slots.n; i++) {
         const struct qcow2_bad_slot *other = &j->walk->bad_slots.v[i];
@@ -138,7 +142,9 @@ static int judge_slot(struct judge *j, const struct qcow2_bad_slot *bad, struct 
                  .guest_bytes =
                      is_odd || bad->why == QCOW2_L1_ENTRY_PARTIAL ? 0 : on_disk(j, bad->tree, guest, bytes),
                  .found = bad->word, .expected = has_fix ? word : VD_NOWHERE,
-                 .level = has_fix || is_cloned || bad->why != QCOW2_L1_ENTRY_SHARED ? level : VD_LEVEL_NONE,
+                 .level = has_fix || is_cloned || bad->why != QCOW2_L1_ENTRY_SHARED
+                              ? qcow2_level_inside(j->ck, bad->ref_off, level)
+                              : VD_LEVEL_NONE,
                  .other_guest = owner ? qcow2_guest(j->g, owner->slot, 0) : VD_NOWHERE,
                  .other_host = owner ? owner->ref_off : VD_NOWHERE) == VD_LEAVE)
         return 0;
@@ -360,6 +366,8 @@ static int judge_fault(struct judge *j, const struct place *p, size_t row, struc
 
     if (fixed_entry(j, p, rows[row].fault, &word, &bitmap, &level, err) < 0)
         return -1;
+    if (word != p->word || bitmap != p->bitmap)
+        level = qcow2_level_inside(j->ck, p->off, level);
     is_bitmap = bitmap != p->bitmap && word == p->word;
     if (vd_found(j->ck, rows[row].finding, .host = p->off + (is_bitmap ? 8 : 0), .guest = guest,
                  .guest_bytes = rows[row].names_guest
@@ -465,7 +473,8 @@ static int judge_l1_copied(struct judge *j, struct vd_err *err)
             return -1;
         VD_AT(j->ck, "L1", odd->slot);
         if (vd_found(j->ck, odd->why, .host = odd->ref_off, .guest = (uint64_t)odd->slot << j->g->l1_shift,
-                     .found = word, .expected = word ^ QCOW2_COPIED) == VD_FIX &&
+                     .found = word, .expected = word ^ QCOW2_COPIED,
+                     .level = qcow2_level_inside(j->ck, odd->ref_off, 0)) == VD_FIX &&
             qcow2_fix_word(j->ck, odd->ref_off, word ^ QCOW2_COPIED, VD_STAGE_ROOT, err) < 0)
             return -1;
     }
@@ -489,7 +498,7 @@ static int on_copied(void *opaque, const struct qcow2_seen *seen, struct vd_err 
     VD_AT(j->ck, "L2", seen->i);
     if (vd_found(j->ck, e.is_copied ? QCOW2_L2_COPIED_SET : QCOW2_L2_COPIED_CLEAR, .host = off,
                  .guest = guest, .found = seen->word, .expected = seen->word ^ QCOW2_COPIED,
-                 .level = j->ck->map_is_incomplete ? VD_LEVEL_NONE : 0) == VD_FIX)
+                 .level = qcow2_level_inside(j->ck, off, 0)) == VD_FIX)
         return qcow2_fix_word(j->ck, off, seen->word ^ QCOW2_COPIED, VD_STAGE_TABLE, err);
     return 0;
 }

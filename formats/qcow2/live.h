@@ -35,11 +35,6 @@ struct qcow2_live {
     struct qcow2_run_vec released; /* clusters whose counts are lowered by one after the next flush */
 };
 
-/* What an L2 entry becomes. */
-struct qcow2_words {
-    uint64_t word, bitmap;
-};
-
 /* ---- live.c */
 
 /* Reads the tables that writing needs, at the first call. An image whose tables contradict themselves is not

@@ -3,8 +3,9 @@
  * From guest addresses to host offsets: reading, block status, and which guest bytes a host range decides.
  *
  * An entry that the format calls invalid is an error of the read, never zeroes. What is not allocated is read
- * from the backing file, and is zero behind that file's end. Encrypted data is not decrypted: reading it is
- * an error that says so.
+ * from the backing file, and is zero behind that file's end. Where the header names an external data file,
+ * the guest's data lies there, at the guest's own offsets. Encrypted data is not decrypted: reading it is an
+ * error that says so.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -62,7 +63,8 @@ int qcow2_lookup(struct BlockDriverState *bs, uint64_t guest, struct qcow2_entry
                        ", expected the offset of an L2 table in the file",
                        bs->filename, slot, g->l1_off + 8 * slot, word);
     *table_off = word & QCOW2_OFFSET_MASK;
-    return *table_off ? entry_at(bs, *table_off, *index, guest, entry, err) : 0;
+    return *table_off ? entry_at(bs, *table_off, *index, vd_align_down(guest, g->cluster_size), entry, err)
+                      : 0;
 }
 
 static int refuse_faults(struct BlockDriverState *bs, const struct qcow2_entry *e, uint64_t guest,
@@ -217,6 +219,29 @@ static int read_packed(struct BlockDriverState *bs, const struct qcow2_entry *e,
     return 0;
 }
 
+struct BlockDriverState *qcow2_data_node(struct BlockDriverState *bs, struct vd_err *err)
+{
+    const struct qcow2 *q = bs->opaque;
+
+    if (!q->g.has_data_file)
+        return bs->file;
+    if (!bs->data)
+        vd_fail(err, VD_ERR_IO, ENOENT, "%s: the external data file is not open", bs->filename);
+    return bs->data;
+}
+
+/* What is missing at the end of a data file is zero to a guest, and lost to who looks for what there was. */
+static int read_plain(struct BlockDriverState *bs, uint64_t host, uint64_t n, uint8_t *to, struct vd_err *err)
+{
+    struct BlockDriverState *node = qcow2_data_node(bs, err);
+
+    if (!node)
+        return -1;
+    if (node != bs->file && (bs->open_flags & BDRV_O_SALVAGE))
+        return bdrv_pread(node, (int64_t)host, (int64_t)n, to, err);
+    return bdrv_pread_padded(node, (int64_t)host, (int64_t)n, to, err);
+}
+
 static int read_data(struct BlockDriverState *bs, const struct qcow2_entry *e, uint64_t in, uint64_t n,
                      uint8_t *to, struct vd_err *err)
 {
@@ -224,12 +249,9 @@ static int read_data(struct BlockDriverState *bs, const struct qcow2_entry *e, u
 
     if (q->header.crypt_method)
         return vd_fail(err, VD_ERR_UNSUPPORTED, ENOTSUP, "%s: the guest's data is encrypted", bs->filename);
-    if (q->g.has_data_file)
-        return vd_fail(err, VD_ERR_UNSUPPORTED, ENOTSUP, "%s: the guest's data lies in an external data file",
-                       bs->filename);
     if (e->type == QCOW2_PACKED)
         return read_packed(bs, e, in, n, to, err);
-    return bdrv_pread_padded(bs->file, (int64_t)(e->host + in), (int64_t)n, to, err);
+    return read_plain(bs, e->host + in, n, to, err);
 }
 
 static int read_extent(struct BlockDriverState *bs, uint64_t guest, uint64_t bytes, uint8_t *to,

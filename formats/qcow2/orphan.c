@@ -47,6 +47,32 @@ static bool is_target(const struct search *s, const struct qcow2_orphan *orphan,
            is_unclaimed(s, e);
 }
 
+/* Into an external data file entry i of a table leads to the guest's own offset: the first one says of which
+ * slot it is, and the others must agree. */
+static bool fits_data_file(const struct search *s, struct qcow2_orphan *orphan, uint64_t i,
+                           const struct qcow2_words *words)
+{
+    const struct qcow2_geometry *g = s->g;
+    uint64_t off = words->word & QCOW2_OFFSET_MASK;
+    struct qcow2_entry e;
+
+    if (orphan->slot == UINT64_MAX)
+        orphan->slot = off >> g->l1_shift;
+    e = qcow2_parse_entry(g, words->word, words->bitmap, qcow2_guest(g, orphan->slot, i));
+    return !e.faults && off < g->size;
+}
+
+static bool fits(const struct search *s, struct qcow2_orphan *orphan, uint64_t i,
+                 const struct qcow2_words *words, bool has_data)
+{
+    struct qcow2_entry e = qcow2_parse_entry(s->g, words->word, words->bitmap, 0);
+
+    if (s->g->has_data_file && has_data)
+        return fits_data_file(s, orphan, i, words);
+    return !(e.faults & ~(unsigned)(QCOW2_F_PARTIAL_TAIL | QCOW2_F_OFFSET_UNUSED)) &&
+           (!has_data || is_target(s, orphan, &e));
+}
+
 /* Counts words into *orphan. False: too many of them do not fit. A few may be damaged: what they hide is lost
  * all the same, and must not be taken for free space. */
 static bool words_fit(struct search *s, struct qcow2_orphan *orphan, uint64_t first, uint64_t n)
@@ -54,15 +80,14 @@ static bool words_fit(struct search *s, struct qcow2_orphan *orphan, uint64_t fi
     uint64_t words = s->g->entry_bytes / 8;
 
     for (uint64_t i = 0; i < n; i++) {
-        uint64_t word = s->word[i * words], bitmap = words > 1 ? s->word[i * words + 1] : 0;
-        struct qcow2_entry e = qcow2_parse_entry(s->g, word, bitmap, 0);
-        bool has_data = e.type != QCOW2_UNALLOCATED && e.type != QCOW2_ZERO_PLAIN;
+        struct qcow2_words entry = {s->word[i * words], words > 1 ? s->word[i * words + 1] : 0};
+        enum qcow2_cluster type = qcow2_parse_entry(s->g, entry.word, entry.bitmap, 0).type;
+        bool has_data = type != QCOW2_UNALLOCATED && type != QCOW2_ZERO_PLAIN;
 
-        if (!(word | bitmap))
+        if (!(entry.word | entry.bitmap))
             continue;
         orphan->last = first + i;
-        if ((e.faults & ~(unsigned)(QCOW2_F_PARTIAL_TAIL | QCOW2_F_OFFSET_UNUSED)) ||
-            (has_data && !is_target(s, orphan, &e)))
+        if (!fits(s, orphan, first + i, &entry, has_data))
             orphan->odd++;
         else
             orphan->targets += has_data;
@@ -77,7 +102,7 @@ static int gather_targets(struct search *s, uint64_t n, struct vd_err *err)
     for (uint64_t i = 0; i < n; i++) {
         uint64_t word = s->word[i * words], off = word & QCOW2_OFFSET_MASK;
 
-        if ((word & QCOW2_COMPRESSED) || !off)
+        if ((word & QCOW2_COMPRESSED) || !off || s->g->has_data_file)
             continue;
         s->targets_n++;
         if (vd_runs_add(&s->targets, off >> s->g->cluster_bits, 1) < 0)
@@ -106,7 +131,7 @@ static int try_table(struct search *s, struct qcow2_orphan *orphan, bool gathers
 
 static int try_cluster(struct search *s, uint64_t cluster, struct vd_err *err)
 {
-    struct qcow2_orphan orphan = {.off = cluster << s->g->cluster_bits};
+    struct qcow2_orphan orphan = {.off = cluster << s->g->cluster_bits, .slot = UINT64_MAX};
 
     if (bdrv_is_hole(s->ck->bs->file, (int64_t)orphan.off, (int64_t)s->g->cluster_size))
         return 0;
@@ -123,6 +148,20 @@ static int try_cluster(struct search *s, uint64_t cluster, struct vd_err *err)
     if (try_table(s, &orphan, true, err) < 0)
         return -1;
     return qcow2_orphan_vec_push(&s->out->list, orphan) < 0 ? vd_fail_memory(err) : 0;
+}
+
+const struct qcow2_orphan *qcow2_orphan_of_slot(const struct qcow2_orphans *orphans, uint64_t slot)
+{
+    const struct qcow2_orphan *found = NULL;
+
+    for (size_t i = 0; i < orphans->list.n; i++) {
+        if (orphans->list.v[i].slot != slot)
+            continue;
+        if (found)
+            return NULL;
+        found = &orphans->list.v[i];
+    }
+    return found && !found->odd ? found : NULL;
 }
 
 int qcow2_find_orphans(struct vd_check *ck, struct vd_runs *leaked, struct qcow2_orphans *out,

@@ -120,7 +120,7 @@ static int judge_slack(struct deep *d, const struct extent *x, const struct vd_i
     if (spare < 2 * QCOW2_SECTOR)
         return 0;
     if (vd_found(d->j.ck, QCOW2_L2_COMPRESSED_SLACK, .host = x->off, .guest = x->guest, .found = x->word,
-                 .expected = need) == VD_FIX)
+                 .expected = need, .level = qcow2_level_inside(d->j.ck, x->off, 0)) == VD_FIX)
         return qcow2_fix_word(d->j.ck, x->off, need, VD_STAGE_TABLE, err);
     return 0;
 }

@@ -104,6 +104,21 @@ static int only_empty_slot(struct leaks *l, const struct qcow2_orphan *orphan, i
     return 0;
 }
 
+/* The slot that the orphan's entries name, where it is empty; or -1. */
+static int named_slot(struct leaks *l, const struct qcow2_orphan *orphan, int64_t *slot, struct vd_err *err)
+{
+    uint64_t word = 1;
+
+    *slot = -1;
+    if (qcow2_orphan_of_slot(&l->s->orphans, orphan->slot) != orphan || !l->s->orphans.is_complete ||
+        orphan->slot >= vd_min(l->g->l1_n, l->g->l1_need))
+        return 0;
+    if (qcow2_read_words(l->ck->bs, l->g->l1_off, orphan->slot, 1, &word, err) < 0)
+        return -1;
+    *slot = word ? -1 : (int64_t)orphan->slot;
+    return 0;
+}
+
 /* After other damage, now or in an earlier repair, the orphan may belong to what was damaged, and not to the
  * slot that happens to be empty. */
 static bool may_be_proven(const struct leaks *l)
@@ -121,7 +136,8 @@ static int judge_orphan(struct leaks *l, const struct qcow2_orphan *orphan, stru
     int64_t slot = -1;
     uint64_t ref;
 
-    if (may_be_proven(l) && only_empty_slot(l, orphan, &slot, err) < 0)
+    if (l->g->has_data_file ? named_slot(l, orphan, &slot, err) < 0
+                            : may_be_proven(l) && only_empty_slot(l, orphan, &slot, err) < 0)
         return -1;
     ref = slot < 0 ? VD_NOWHERE : l->g->l1_off + 8 * (uint64_t)slot;
     if (vd_found(l->ck, QCOW2_L1_DESTROYED, .host = orphan->off, .host_bytes = l->g->cluster_size,
@@ -130,7 +146,7 @@ static int judge_orphan(struct leaks *l, const struct qcow2_orphan *orphan, stru
                                          : vd_min(qcow2_slot_bytes(l->g),
                                                   l->g->size - qcow2_guest(l->g, (uint64_t)slot, 0)),
                  .expected = slot < 0 ? VD_NOWHERE : ref,
-                 .level = slot < 0 ? VD_LEVEL_NONE : VD_LEVEL_ALL) == VD_FIX)
+                 .level = slot < 0 ? VD_LEVEL_NONE : qcow2_level_inside(l->ck, ref, VD_LEVEL_ALL)) == VD_FIX)
         return qcow2_fix_word(l->ck, ref, orphan->off | QCOW2_COPIED, VD_STAGE_ROOT, err);
     return 0;
 }

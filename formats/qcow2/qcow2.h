@@ -150,6 +150,13 @@ static inline bool qcow2_has_corrupt_bit(const struct qcow2 *q)
     return q->header.incompatible_features & QCOW2_INCOMPAT_CORRUPT;
 }
 
+/* Is the external data file a raw disk by itself, so that it must hold what the guest reads at every offset?
+ */
+static inline bool qcow2_has_raw_data(const struct qcow2 *q)
+{
+    return q->g.has_data_file && (q->header.autoclear_features & QCOW2_AUTOCLEAR_DATA_FILE_RAW);
+}
+
 /* ---- entry.c: what a table word means; no I/O */
 
 enum qcow2_cluster {
@@ -190,6 +197,11 @@ enum {
                              QCOW2_F_PACKED_OUT_OF_FILE | QCOW2_F_PACKED_DATA_FILE,
     /* legal, and odd at most */
     QCOW2_F_ODD = QCOW2_F_PARTIAL_TAIL | QCOW2_F_COPIED_ALONE | QCOW2_F_ZERO_EXTENDED | QCOW2_F_OFFSET_UNUSED,
+};
+
+/* An L2 entry as it stands in a table; the bitmap is 0 where entries have one word. */
+struct qcow2_words {
+    uint64_t word, bitmap;
 };
 
 /* An L2 entry, read as the format says it. */
@@ -256,6 +268,10 @@ int qcow2_block_of(struct BlockDriverState *bs, uint64_t cluster, uint64_t *bloc
 /* Reads n words of a table into host order. What lies behind the end of the file is zero. */
 int qcow2_read_words(struct BlockDriverState *bs, uint64_t table_off, uint64_t first, uint64_t n,
                      uint64_t *word, struct vd_err *err);
+
+/* The node where the guest's data lies: the image's file, or its external data file. NULL where that is not
+ * open. */
+struct BlockDriverState *qcow2_data_node(struct BlockDriverState *bs, struct vd_err *err);
 
 /* Looks a guest offset up in the active tables: its entry, the table (0: there is none) and the index in it.
  */
@@ -592,6 +608,9 @@ struct qcow2_orphan {
     uint64_t targets; /* entries with data, all unclaimed */
     uint64_t odd;     /* entries that do not fit: a table may be damaged beside being lost */
     uint64_t last;    /* index of the last entry that is not 0 */
+    /* Entries of an external data file say to which slot of the L1 table they belong; UINT64_MAX elsewhere.
+     */
+    uint64_t slot;
 };
 
 VD_VEC(qcow2_orphan_vec, struct qcow2_orphan)
@@ -602,6 +621,9 @@ struct qcow2_orphans {
     bool is_complete;  /* the search was not cut short */
     bool was_searched;
 };
+
+/* The one orphan, whole, whose entries say that it belongs to this slot; NULL where none or several do. */
+const struct qcow2_orphan *qcow2_orphan_of_slot(const struct qcow2_orphans *orphans, uint64_t slot);
 
 int qcow2_find_orphans(struct vd_check *ck, struct vd_runs *leaked, struct qcow2_orphans *orphans,
                        struct vd_err *err);
@@ -684,6 +706,11 @@ int qcow2_judge_conflicts(struct vd_check *ck, struct qcow2_walk *walk, struct v
 
 int qcow2_fix_fields(struct vd_check *ck, const struct qcow2_header *header, const char *from, const char *to,
                      enum vd_stage stage, struct vd_err *err);
+/* The level of a repair that writes into a table at this offset of the file. Where a guest's data is said to
+ * lie there, too, it would be written into that: the guest gets its copy first, and then the table is one
+ * like others. While parts of the tables cannot be read, nobody knows whether that is so. */
+enum vd_level qcow2_level_inside(struct vd_check *ck, uint64_t off, enum vd_level level);
+
 /* Writes one word of a table. */
 int qcow2_fix_word(struct vd_check *ck, uint64_t off, uint64_t word, enum vd_stage stage, struct vd_err *err);
 /* Sets the stored counts of clusters [first, first + n) to count; the blocks have to be there. */

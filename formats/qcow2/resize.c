@@ -5,10 +5,12 @@
  * Growing:    larger L1 table, flush, header  ->  what would show through is zeroed, flush  ->  size
  * Shrinking:  entries behind the new end are cleared, size in the header  ->  flush  ->  counts lowered
  *
- * The file keeps its length: what is free at its end is space for later writes.
+ * The file keeps its length: what is free at its end is space for later writes. An external data file is as
+ * long as the disk: it grows before the header says so, and is cut when the header is on the disk.
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "formats/qcow2/live.h"
@@ -68,6 +70,35 @@ static int hide_what_is_behind(struct BlockDriverState *bs, uint64_t size, struc
     return qcow2_zero_range(bs, old, end - old, err);
 }
 
+/* The data file gets longer; of one that is a raw disk by itself every cluster has an entry. */
+static int grow_data(struct BlockDriverState *bs, uint64_t size, struct vd_err *err)
+{
+    const struct qcow2 *q = bs->opaque;
+    const struct qcow2_geometry *g = &q->g;
+    uint64_t guest = vd_align_up_sat((uint64_t)bs->total_bytes, g->cluster_size);
+    vd_auto_mem struct qcow2_words *words = NULL;
+
+    if (!bs->data)
+        return 0;
+    if (bdrv_truncate(bs->data, (int64_t)size, err) < 0)
+        return -1;
+    words = malloc(g->table_n * sizeof(*words));
+    if (!words)
+        return vd_fail_memory(err);
+    while (qcow2_has_raw_data(q) && guest < size) {
+        uint64_t in_slot = (qcow2_slot_bytes(g) - (guest & (qcow2_slot_bytes(g) - 1))) >> g->cluster_bits,
+                 n = vd_min(in_slot, vd_div_up(size - guest, g->cluster_size));
+
+        for (uint64_t k = 0; k < n; k++)
+            words[k] = (struct qcow2_words){QCOW2_COPIED | (guest + (k << g->cluster_bits)),
+                                            g->has_extended_l2 ? QCOW2_ALL_SUBCLUSTERS : 0};
+        if (qcow2_publish(bs, guest, n, words, err) < 0)
+            return -1;
+        guest += n << g->cluster_bits;
+    }
+    return 0;
+}
+
 static int grow(struct BlockDriverState *bs, uint64_t size, struct vd_err *err)
 {
     struct qcow2 *q = bs->opaque;
@@ -75,7 +106,8 @@ static int grow(struct BlockDriverState *bs, uint64_t size, struct vd_err *err)
 
     if (qcow2_prepare_header(bs, true, err) < 0 ||
         grow_l1(bs, vd_div_up(size, qcow2_slot_bytes(&q->g)), err) < 0 ||
-        hide_what_is_behind(bs, size, err) < 0 || qcow2_live_flush(bs, err) < 0)
+        hide_what_is_behind(bs, size, err) < 0 || grow_data(bs, size, err) < 0 ||
+        qcow2_live_flush(bs, err) < 0)
         return -1;
     h = q->header;
     h.size = size;
@@ -180,7 +212,8 @@ static int shrink(struct BlockDriverState *bs, uint64_t size, struct vd_err *err
         cut_slot(bs, end, err) < 0 || qcow2_live_flush(bs, err) < 0)
         return -1;
     if (drop_slots(bs, first, true, err) < 0 || (first < q->g.l1_n && clear_l1(bs, first, err) < 0) ||
-        write_smaller_size(bs, size, err) < 0 || qcow2_live_flush(bs, err) < 0)
+        write_smaller_size(bs, size, err) < 0 || qcow2_live_flush(bs, err) < 0 ||
+        (bs->data && bdrv_truncate(bs->data, (int64_t)size, err) < 0))
         return -1;
     qcow2_live_forget(q->live);
     return qcow2_refresh(bs, err);
@@ -238,5 +271,10 @@ int qcow2_make_empty(struct BlockDriverState *bs, struct vd_err *err)
 {
     if (qcow2_begin_write(bs, err) < 0)
         return -1;
+    if (qcow2_has_raw_data(bs->opaque))
+        return vd_fail(
+            err, VD_ERR_UNSUPPORTED, ENOTSUP,
+            "%s: the data file is a raw disk of its own, and an image without entries would not show it",
+            bs->filename);
     return empty(bs, err) < 0 ? qcow2_freeze(bs) : 0;
 }

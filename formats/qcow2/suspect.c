@@ -217,6 +217,19 @@ static int try_l1_offset(struct vd_check *ck, struct other *other, enum qcow2_fi
     return err->kind ? -1 : 0;
 }
 
+/* Entries of an external data file lead to the guest's own offsets: where all do, they are of the header's
+ * kind. */
+static bool entries_say_their_kind(struct vd_check *ck)
+{
+    const struct qcow2 *q = ck->bs->opaque;
+    const struct qcow2_state *s = ck->driver_data;
+
+    for (size_t i = 0; i < s->walk.tables.n; i++)
+        if (s->walk.tables.v[i].faults & QCOW2_F_DATA_FILE_OFFSET)
+            return false;
+    return q->g.has_data_file && s->walk.allocated;
+}
+
 /* Each place of the L1 table is tried only where it cannot be the one that the header says. */
 static int try_all(struct vd_check *ck, struct other *other, struct vd_err *err)
 {
@@ -231,8 +244,9 @@ static int try_all(struct vd_check *ck, struct other *other, struct vd_err *err)
     if (q->g.l1_n && !may && try_l1_offset(ck, other, QCOW2_L1_OFFSET_OVERLAP, err) < 0)
         return -1;
     h.incompatible_features ^= QCOW2_INCOMPAT_EXTENDED_L2;
-    return q->g.version == 2 ? 0
-                             : try_other(ck, other, &h, QCOW2_EXTL2_SUSPECT, "incompatible_features", err);
+    return q->g.version == 2 || entries_say_their_kind(ck)
+               ? 0
+               : try_other(ck, other, &h, QCOW2_EXTL2_SUSPECT, "incompatible_features", err);
 }
 
 int qcow2_search_header(struct vd_check *ck, enum qcow2_finding finding, struct qcow2_header *fixed,

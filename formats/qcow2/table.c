@@ -57,7 +57,7 @@ int qcow2_release_entry(struct BlockDriverState *bs, const struct qcow2_entry *e
     const struct qcow2 *q = bs->opaque;
     struct vd_span touched;
 
-    if (!entry->host)
+    if (!entry->host || q->g.has_data_file)
         return 0;
     if (entry->type != QCOW2_PACKED)
         return qcow2_release(bs, entry->host, 1, err);

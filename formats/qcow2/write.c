@@ -6,6 +6,8 @@
  *     reuse       the entry's own cluster is there, but not what it holds: data, flush, entry
  *     fresh       no cluster, one shared with a snapshot, or a compressed one: a new cluster, then as above
  *
+ * An external data file has a place for every cluster, which nobody else can have: nothing is fresh there.
+ *
  * What a run does not overwrite of its clusters (of its subclusters, where L2 entries are extended) is filled
  * with what the guest read there before. A write that fails freezes the image: what the tables say is then
  * still true of the disk.
@@ -26,9 +28,8 @@ int qcow2_begin_write(struct BlockDriverState *bs, struct vd_err *err)
         return vd_fail(err, VD_ERR_IO, EROFS, "%s: opened read-only", bs->filename);
     if (q->header.crypt_method)
         return vd_fail(err, VD_ERR_UNSUPPORTED, ENOTSUP, "%s: the guest's data is encrypted", bs->filename);
-    if (q->g.has_data_file)
-        return vd_fail(err, VD_ERR_UNSUPPORTED, ENOTSUP, "%s: the guest's data lies in an external data file",
-                       bs->filename);
+    if (!qcow2_data_node(bs, err))
+        return -1;
     if (q->live && q->live->is_frozen)
         return vd_fail(err, VD_ERR_IO, EIO, "%s: a write failed before; nothing more is written",
                        bs->filename);
@@ -52,7 +53,7 @@ int qcow2_prepare_header(struct BlockDriverState *bs, bool changes_tables, struc
     bool is_lazy = h.compatible_features & QCOW2_COMPAT_LAZY_REFCOUNTS;
 
     /* Bitmaps do not follow what is written here, and what unknown bits stand for does not either. */
-    h.autoclear_features = 0;
+    h.autoclear_features &= qcow2_has_raw_data(q) ? QCOW2_AUTOCLEAR_DATA_FILE_RAW : 0;
     if (changes_tables && is_lazy)
         h.incompatible_features |= QCOW2_INCOMPAT_DIRTY;
     if (h.autoclear_features == q->header.autoclear_features &&
@@ -116,7 +117,7 @@ static uint32_t holds_data(const struct qcow2_geometry *g, const struct qcow2_en
 static enum how how_to_write(const struct qcow2_geometry *g, const struct qcow2_entry *e,
                              uint32_t subclusters)
 {
-    if (e->type == QCOW2_PACKED || !e->host || !e->is_copied)
+    if (!g->has_data_file && (e->type == QCOW2_PACKED || !e->host || !e->is_copied))
         return FRESH;
     return subclusters & ~holds_data(g, e) ? REUSE : IN_PLACE;
 }
@@ -137,15 +138,17 @@ static int find_run(struct BlockDriverState *bs, uint64_t guest, uint64_t bytes,
     for (uint64_t at = start; run->n < most; at += g->cluster_size, run->n++) {
         struct qcow2_entry *e = &run->old[run->n];
         enum how how;
+        uint64_t host;
 
         if (qcow2_lookup_sound(bs, at, e, &table_off, &index, err) < 0)
             return -1;
         how = how_to_write(g, e, qcow2_subclusters(g, at, guest, bytes));
-        if (run->n && (how != run->how || (how != FRESH && e->host != run->host + at - start)))
+        host = g->has_data_file ? at : e->host;
+        if (run->n && (how != run->how || (how != FRESH && host != run->host + at - start)))
             break;
         run->how = how;
         if (!run->n)
-            run->host = e->host;
+            run->host = host;
     }
     run->bytes = vd_min(bytes, start + run->n * g->cluster_size - guest);
     return 0;
@@ -156,6 +159,8 @@ static int allocate_run(struct BlockDriverState *bs, struct run *run, struct vd_
 {
     const struct qcow2 *q = bs->opaque;
 
+    if (q->g.has_data_file)
+        return 0;
     if (run->how != FRESH)
         return qcow2_check_owned(bs, run->host, run->n, false, err);
     if (qcow2_allocate(bs, 1, run->n, &run->host, &run->n, err) < 0)
@@ -165,6 +170,14 @@ static int allocate_run(struct BlockDriverState *bs, struct run *run, struct vd_
 }
 
 /* ---- the data */
+
+/* Where it goes. An external data file is open: qcow2_begin_write() has seen to that. */
+static struct BlockDriverState *data_node(const struct BlockDriverState *bs)
+{
+    const struct qcow2 *q = bs->opaque;
+
+    return q->g.has_data_file ? bs->data : bs->file;
+}
 
 /* Subclusters of cluster k of the run that must hold data when it is written. */
 static uint32_t to_fill(const struct qcow2_geometry *g, const struct run *run, uint64_t k)
@@ -210,8 +223,8 @@ static int fill(struct BlockDriverState *bs, const struct run *run, uint64_t gue
         return vd_fail_memory(err);
     if (qcow2_co_preadv(bs, (int64_t)guest, (int64_t)(end - guest), bytes, err) < 0)
         return -1;
-    return bdrv_pwrite(bs->file, (int64_t)(run->host + guest - run_start(&q->g, run)), (int64_t)(end - guest),
-                       bytes, VD_STAGE_NEW, err);
+    return bdrv_pwrite(data_node(bs), (int64_t)(run->host + guest - run_start(&q->g, run)),
+                       (int64_t)(end - guest), bytes, VD_STAGE_NEW, err);
 }
 
 static int write_data(struct BlockDriverState *bs, const struct run *run, const uint8_t *buf,
@@ -224,7 +237,7 @@ static int write_data(struct BlockDriverState *bs, const struct run *run, const 
     if (run->how != IN_PLACE && (fill(bs, run, fill_from(g, run), run->guest, err) < 0 ||
                                  fill(bs, run, end, fill_to(g, run), err) < 0))
         return -1;
-    return bdrv_pwrite(bs->file, (int64_t)host, (int64_t)run->bytes, buf, VD_STAGE_NEW, err);
+    return bdrv_pwrite(data_node(bs), (int64_t)host, (int64_t)run->bytes, buf, VD_STAGE_NEW, err);
 }
 
 /* ---- the entries */
@@ -309,9 +322,9 @@ static int settle(struct BlockDriverState *bs, struct vd_err *err)
     struct qcow2_header h = q->header;
     bool clears;
 
-    if (!q->live || !q->live->is_loaded || q->live->is_frozen)
+    if (!q->live || q->live->is_frozen)
         return 0;
-    if (qcow2_live_flush(bs, err) < 0 || bdrv_flush(bs->file, err) < 0)
+    if (qcow2_live_flush(bs, err) < 0 || bdrv_flush_below(bs, err) < 0)
         return qcow2_freeze(bs);
     clears = q->live->dirty_is_ours;
     h.incompatible_features &= ~(uint64_t)QCOW2_INCOMPAT_DIRTY;

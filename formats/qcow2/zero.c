@@ -2,7 +2,8 @@
 /*
  * Writing zeroes: by what entries say, where a whole cluster or subcluster becomes zero and the version of
  * the format has a word for it, and as data elsewhere. The host clusters of what becomes zero are kept, so
- * that later writes find them.
+ * that later writes find them. An external data file that is a raw disk of its own knows no entries: there
+ * all zeroes are data.
  */
 #include <string.h>
 
@@ -18,7 +19,8 @@ static uint64_t zero_unit(const struct qcow2_geometry *g)
 static struct qcow2_words zero_words(const struct qcow2_geometry *g, const struct qcow2_entry *e,
                                      uint32_t zero)
 {
-    struct qcow2_words words = {e->host && e->is_copied ? QCOW2_COPIED | e->host : e->host, e->bitmap};
+    bool has_host = e->host || g->has_data_file;
+    struct qcow2_words words = {has_host && e->is_copied ? QCOW2_COPIED | e->host : e->host, e->bitmap};
 
     if (e->type == QCOW2_PACKED)
         words = (struct qcow2_words){0, 0};
@@ -104,10 +106,13 @@ static int zero_entries(struct BlockDriverState *bs, uint64_t guest, uint64_t by
     return rc;
 }
 
-/* Zeroes as data, for at most a cluster, where it does not read as zero already. */
+/* Zeroes as data, for at most a cluster, where it does not read as zero already. Of a raw data file the
+ * entries are not the last word. */
 static int zero_data(struct BlockDriverState *bs, uint64_t guest, uint64_t bytes, struct vd_err *err)
 {
+    const struct qcow2 *q = bs->opaque;
     vd_auto_mem uint8_t *zeroes = calloc(1, bytes);
+    bool always = qcow2_has_raw_data(q);
     int64_t n = 0, map;
 
     if (!zeroes)
@@ -118,7 +123,8 @@ static int zero_data(struct BlockDriverState *bs, uint64_t guest, uint64_t bytes
 
         if (status < 0)
             return -1;
-        if (!(status & BDRV_BLOCK_ZERO) && qcow2_write_some(bs, guest, done, zeroes, &done, err) < 0)
+        if ((always || !(status & BDRV_BLOCK_ZERO)) &&
+            qcow2_write_some(bs, guest, done, zeroes, &done, err) < 0)
             return -1;
         guest += done;
         bytes -= done;
@@ -131,18 +137,19 @@ int qcow2_zero_range(struct BlockDriverState *bs, uint64_t guest, uint64_t bytes
     const struct qcow2 *q = bs->opaque;
     const struct qcow2_geometry *g = &q->g;
     uint64_t unit = zero_unit(g);
+    bool by_entries = g->version > 2 && !qcow2_has_raw_data(q);
 
     while (bytes > 0) {
         /* What lies behind the end of the disk belongs to nobody. */
         bool to_end = guest + bytes == (uint64_t)bs->total_bytes;
         uint64_t whole = to_end ? vd_align_up_sat(bytes, unit) : vd_align_down(bytes, unit), done = 0;
 
-        if (g->version > 2 && vd_is_aligned(guest, unit) && whole &&
+        if (by_entries && vd_is_aligned(guest, unit) && whole &&
             zero_entries(bs, guest, whole, &done, err) < 0)
             return -1;
         if (!done) {
             done = vd_min(bytes, g->cluster_size - (guest & (g->cluster_size - 1)));
-            if (g->version > 2 && !vd_is_aligned(guest, unit))
+            if (by_entries && !vd_is_aligned(guest, unit))
                 done = vd_min(bytes, unit - (guest & (unit - 1)));
             if (zero_data(bs, guest, done, err) < 0)
                 return -1;

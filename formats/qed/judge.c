@@ -47,6 +47,17 @@ static uint64_t guest_bytes(const struct judge *j, uint64_t guest, uint64_t byte
 }
 
 /*
+ * The level of a repair that writes into a table; NULL is the L1 table. Where a guest's data lies at the same
+ * place, it would be written into that: the guest gets its copy first, and then the table is one like others.
+ * While parts of the tables cannot be read, nobody knows whether that is so.
+ */
+static enum vd_level level_inside(const struct judge *j, const struct qed_table *table, enum vd_level level)
+{
+    return j->ck->map_is_incomplete || (table ? table->meets_data : j->walk->l1_meets_data) ? VD_LEVEL_NONE
+                                                                                            : level;
+}
+
+/*
  * The level of a repair that makes the file longer. An entry that points past the end would lead into what is
  * appended, and read as data that is not its own; so only level `all`, which clears such entries first, lets
  * the file grow over what they name.
@@ -62,7 +73,7 @@ static enum vd_level level_of_growth(struct judge *j, uint64_t end)
 /* The level of a repair that needs new clusters: none where a device has no room for them. */
 static enum vd_level level_of_clone(struct judge *j, uint64_t bytes)
 {
-    if (bytes > j->room)
+    if (bytes > j->room || j->ck->map_is_incomplete)
         return VD_LEVEL_NONE;
     j->room -= bytes;
     return bdrv_is_fixed_length(j->ck->bs) ? VD_LEVEL_SAFE : level_of_growth(j, j->grown_end + bytes);
@@ -220,7 +231,8 @@ static int judge_shared_slot(struct judge *j, const struct qed_bad_slot *bad, st
     uint64_t guest = qed_guest(j->g, bad->slot, 0), bytes = guest_bytes(j, guest, qed_slot_bytes(j->g));
 
     if (vd_found(j->ck, QED_L1_ENTRY_SHARED, .host = j->g->l1_off + 8 * (uint64_t)bad->slot, .guest = guest,
-                 .guest_bytes = bytes, .found = bad->entry, .level = level_of_table_clone(j, owner, bytes),
+                 .guest_bytes = bytes, .found = bad->entry,
+                 .level = level_inside(j, NULL, level_of_table_clone(j, owner, bytes)),
                  .note = owner && owner->bad ? "the table has wrong entries itself, which a copy would double"
                                              : NULL,
                  .other_guest = owner ? qed_guest(j->g, owner->slot, 0) : VD_NOWHERE,
@@ -238,7 +250,8 @@ static int judge_straddler(struct judge *j, const struct qed_bad_slot *bad, stru
 
     if (vd_found(j->ck, bad->why, .host = j->g->l1_off + 8 * (uint64_t)bad->slot, .guest = guest,
                  .guest_bytes = guest_bytes(j, guest, qed_slot_bytes(j->g)), .found = bad->entry,
-                 .level = (enum vd_level)vd_max(level_of_growth(j, end), VD_LEVEL_ALL)) == VD_FIX)
+                 .level = level_inside(
+                     j, NULL, (enum vd_level)vd_max(level_of_growth(j, end), VD_LEVEL_ALL))) == VD_FIX)
         return qed_fix_extend(j->ck, end, err);
     return 0;
 }
@@ -251,7 +264,9 @@ static int judge_slot(struct judge *j, const struct qed_bad_slot *bad, struct vd
 
     if (masked) {
         if (vd_found(j->ck, QED_L1_ENTRY_RESERVED, .host = host, .guest = guest, .guest_bytes = bytes,
-                     .found = bad->entry, .expected = masked) == VD_FIX)
+                     .found = bad->entry, .expected = masked,
+                     .level = level_inside(j, NULL, j->ck->bs->drv->findings[QED_L1_ENTRY_RESERVED].level)) ==
+            VD_FIX)
             return qed_fix_l1_entry(j->ck, bad->slot, masked, err);
         return 0;
     }
@@ -260,7 +275,7 @@ static int judge_slot(struct judge *j, const struct qed_bad_slot *bad, struct vd
         j->past_end = vd_min(j->past_end, vd_max(bad->entry, j->g->file_end));
     if (vd_found(j->ck, bad->why, .host = host, .guest = guest, .guest_bytes = bytes, .found = bad->entry,
                  .expected = orphan ? orphan->off : VD_NOWHERE,
-                 .level = orphan ? VD_LEVEL_SAFE : VD_LEVEL_ALL) == VD_LEAVE)
+                 .level = level_inside(j, NULL, orphan ? VD_LEVEL_SAFE : VD_LEVEL_ALL)) == VD_LEAVE)
         return 0;
     if (!orphan)
         give_up_table(j, bad->entry);
@@ -429,12 +444,15 @@ static int judge_past_end(struct judge *j, const struct qed_table *table, uint64
         uint64_t orphan = j->free_clusters->v[0].first << j->g->cluster_bits;
 
         if (vd_found(j->ck, QED_L2_RUN_OVERRUN, .host = host, .guest = guest, .guest_bytes = bytes,
-                     .found = entry, .expected = orphan) == VD_FIX)
+                     .found = entry, .expected = orphan,
+                     .level = level_inside(j, table, j->ck->bs->drv->findings[QED_L2_RUN_OVERRUN].level)) ==
+            VD_FIX)
             return qed_fix_l2_entry(j->ck, table->off, i, orphan, err);
         return 0;
     }
     if (vd_found(j->ck, QED_L2_ENTRY_OUT_OF_FILE, .host = host, .guest = guest, .guest_bytes = bytes,
-                 .found = entry, .level = is_lost_write(j) ? VD_LEVEL_SAFE : VD_LEVEL_ALL) == VD_FIX)
+                 .found = entry,
+                 .level = level_inside(j, table, is_lost_write(j) ? VD_LEVEL_SAFE : VD_LEVEL_ALL)) == VD_FIX)
         return qed_fix_l2_entry(j->ck, table->off, i, 0, err);
     return 0;
 }
@@ -471,7 +489,7 @@ static int judge_entry(struct judge *j, const struct qed_table *table, uint64_t 
     }
     if (vd_found(j->ck, finding, .host = host, .guest = guest, .guest_bytes = bytes, .found = entry,
                  .expected = masked ? masked : VD_NOWHERE,
-                 .level = masked ? VD_LEVEL_SAFE : VD_LEVEL_ALL) == VD_FIX)
+                 .level = level_inside(j, table, masked ? VD_LEVEL_SAFE : VD_LEVEL_ALL)) == VD_FIX)
         return qed_fix_l2_entry(j->ck, table->off, i, masked, err);
     return 0;
 }
@@ -491,7 +509,7 @@ static int judge_garbage(struct judge *j, const struct qed_table *table, struct 
     snprintf(found, sizeof(found), "%" PRIu32 " of %" PRIu32 " entries invalid", table->bad, table->used);
     if (vd_found(j->ck, QED_L2_TABLE_GARBAGE, .host = table->off, .guest = guest,
                  .guest_bytes = guest_bytes(j, guest, qed_slot_bytes(j->g)), .found_text = found,
-                 .count = table->bad) == VD_FIX)
+                 .level = level_inside(j, table, VD_LEVEL_ALL), .count = table->bad) == VD_FIX)
         return each_bad_entry(j, table, clear_entry, err);
     return 0;
 }
@@ -530,6 +548,7 @@ struct reference {
     uint64_t cluster_off;
     uint64_t guest;
     uint64_t entry_off;
+    const struct qed_table *table; /* that the entry stands in */
 };
 
 VD_VEC(reference_vec, struct reference)
@@ -549,7 +568,7 @@ static int on_piece(void *opaque, const struct vd_scan_piece *piece, struct vd_e
         return 0;
     for (uint32_t i = 0; i < piece->len / 8 && gather->refs.n < MOST_REFERENCES; i++) {
         uint64_t e = vd_get_le64(piece->bytes + 8 * i), index = piece->at / 8 + i;
-        struct reference ref = {e, qed_guest(j->g, table->slot, index), table->off + 8 * index};
+        struct reference ref = {e, qed_guest(j->g, table->slot, index), table->off + 8 * index, table};
 
         if (qed_l2_entry_kind(j->g, e) != QED_ENTRY_GOOD || !vd_is_shared(j->ck, e))
             continue;
@@ -581,8 +600,26 @@ static int by_cluster_then_guest(const void *a, const void *b)
     return (x->guest > y->guest) - (x->guest < y->guest);
 }
 
+static bool leads_into(const struct judge *j, const struct reference *ref, const struct qed_table *table)
+{
+    return ref->cluster_off >= table->off && ref->cluster_off - table->off < j->g->table_bytes;
+}
+
+/* May the entry of reference i be turned to a copy? That it leads into its own table itself is no hindrance,
+ * for the copy is of the table as it was; where others do, theirs come first. */
+static bool may_turn(const struct judge *j, const struct reference_vec *refs, size_t i)
+{
+    const struct reference *ref = &refs->v[i];
+
+    if (!ref->table->meets_data)
+        return true;
+    return refs->n < MOST_REFERENCES && leads_into(j, ref, ref->table) &&
+           (i == 0 || !leads_into(j, ref - 1, ref->table)) &&
+           (i + 1 == refs->n || !leads_into(j, ref + 1, ref->table));
+}
+
 static int judge_reference(struct judge *j, const struct reference *ref, const struct reference *owner,
-                           struct vd_err *err)
+                           bool may_turn, struct vd_err *err)
 {
     static const enum qed_finding into[VD_KINDS_END] = {[VD_KIND_L1] = QED_L2_ENTRY_INTO_L1,
                                                         [VD_KIND_L2] = QED_L2_ENTRY_INTO_L2,
@@ -600,7 +637,7 @@ static int judge_reference(struct judge *j, const struct reference *ref, const s
     VD_AT(j->ck, "L2", i);
     if (vd_found(j->ck, into[kind], .host = ref->entry_off, .guest = ref->guest,
                  .guest_bytes = guest_bytes(j, ref->guest, j->g->cluster_size), .found = ref->cluster_off,
-                 .level = level_of_clone(j, j->g->cluster_size),
+                 .level = may_turn ? level_of_clone(j, j->g->cluster_size) : VD_LEVEL_NONE,
                  .other_guest = kind == VD_KIND_DATA ? owner->guest : VD_NOWHERE,
                  .other_host = kind == VD_KIND_DATA ? owner->entry_off : VD_NOWHERE) == VD_FIX)
         return qed_fix_clone_cluster(j->ck, ref->entry_off - 8 * i, i, ref->cluster_off, err);
@@ -620,7 +657,7 @@ static int judge_shared(struct judge *j, struct vd_err *err)
     for (size_t i = 0; rc == 0 && i < gather.refs.n; i++) {
         if (!owner || owner->cluster_off != gather.refs.v[i].cluster_off)
             owner = &gather.refs.v[i];
-        rc = judge_reference(j, &gather.refs.v[i], owner, err);
+        rc = judge_reference(j, &gather.refs.v[i], owner, may_turn(j, &gather.refs, i), err);
     }
     if (rc == 0 && gather.refs.n == MOST_REFERENCES)
         found_more(j, QED_L2_ENTRY_SHARED, j->walk->shared - vd_min(j->walk->shared, j->shared_told));
@@ -668,7 +705,10 @@ static int judge_size(struct judge *j, struct vd_err *err)
     fixed.image_size = vd_min(j->walk->max_guest, j->g->size_limit);
     if (vd_found(j->ck, QED_IMAGE_SIZE_SHORT, .host = 48, .guest = j->image_size,
                  .guest_bytes = fixed.image_size - vd_min(fixed.image_size, j->image_size),
-                 .found = j->image_size, .expected = fixed.image_size) == VD_FIX)
+                 .found = j->image_size, .expected = fixed.image_size,
+                 .level = j->ck->map_is_incomplete
+                              ? VD_LEVEL_NONE
+                              : j->ck->bs->drv->findings[QED_IMAGE_SIZE_SHORT].level) == VD_FIX)
         return qed_fix_header(j->ck, &fixed, VD_STAGE_ROOT, err);
     return 0;
 }
@@ -688,7 +728,9 @@ static int judge_odd_table(struct judge *j, const struct qed_table *table, struc
         vd_found(j->ck, QED_SPARSE_METADATA, .host = table->off, .host_bytes = j->g->table_bytes,
                  .guest = guest, .guest_bytes = guest_bytes(j, guest, qed_slot_bytes(j->g)));
     if (vd_found(j->ck, QED_L2_TABLE_EMPTY, .host = host, .guest = guest,
-                 .guest_bytes = guest_bytes(j, guest, qed_slot_bytes(j->g)), .found = table->off) == VD_LEAVE)
+                 .guest_bytes = guest_bytes(j, guest, qed_slot_bytes(j->g)), .found = table->off,
+                 .level = level_inside(j, NULL, j->ck->bs->drv->findings[QED_L2_TABLE_EMPTY].level)) ==
+        VD_LEAVE)
         return 0;
     /* Where something else claims its clusters then, they are not given back. */
     vd_gave_up(j->ck, (struct vd_span){table->off, j->g->table_bytes});

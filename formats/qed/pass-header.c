@@ -46,6 +46,41 @@ static int features_alone_are_wrong(struct vd_check *ck, bool *alone, struct vd_
     return 0;
 }
 
+/* A size too large for the tables can only be cut to what they map, and that takes a walk. 1: it is not
+ * known, for not all of them can be read. */
+static int largest_mapped(struct vd_check *ck, uint64_t *size, struct vd_err *err)
+{
+    struct qed *qed = ck->bs->opaque;
+    struct qed_walk walk = {0};
+    struct vd_check *scratch = vd_scratch_new(ck, err);
+    int rc;
+
+    if (!scratch)
+        return -1;
+    rc = qed_walk(scratch, &qed->g, qed->g.size_limit, &walk, err);
+    if (rc == 0 && scratch->map_is_incomplete)
+        rc = 1;
+    if (rc == 0)
+        *size = vd_min(walk.max_guest, qed->g.size_limit);
+    vd_scratch_done(scratch);
+    qed_walk_done(&walk);
+    return rc;
+}
+
+static int plan_size(struct header_judge *j, struct qed_header *fixed, enum vd_level *level,
+                     struct vd_err *err)
+{
+    int rc = 1;
+
+    *level = VD_LEVEL_SAFE;
+    if (fixed->image_size <= j->qed->g.size_limit)
+        return 0;
+    if (qed_can_walk(&j->qed->header, &j->qed->g))
+        rc = largest_mapped(j->ck, &fixed->image_size, err);
+    *level = rc == 0 ? VD_LEVEL_ALL : VD_LEVEL_NONE;
+    return rc < 0 ? -1 : 0;
+}
+
 /* The header that a finding's repair would write, and at which level. */
 static int plan_header(struct header_judge *j, const struct qed_rule *rule, struct qed_header *fixed,
                        enum vd_level *level, struct vd_err *err)
@@ -69,10 +104,7 @@ static int plan_header(struct header_judge *j, const struct qed_rule *rule, stru
         return 0;
     case QED_IMAGE_SIZE_INVALID:
         fixed->image_size = vd_align_up_sat(h->image_size, QED_SECTOR);
-        *level = fixed->image_size <= j->qed->g.size_limit ? VD_LEVEL_SAFE
-                 : qed_can_walk(h, &j->qed->g)             ? VD_LEVEL_ALL
-                                                           : VD_LEVEL_NONE;
-        return 0;
+        return plan_size(j, fixed, level, err);
     case QED_BACKING_NAME_OUT_OF_HEADER:
         fixed->features &= ~(uint64_t)(QED_F_BACKING_FILE | QED_F_BACKING_FORMAT_NO_PROBE);
         return 0;
@@ -91,23 +123,6 @@ static int plan_header(struct header_judge *j, const struct qed_rule *rule, stru
     if (j->rebuild.level != VD_LEVEL_NONE)
         *fixed = j->rebuild.header;
     return 0;
-}
-
-/* A size too large for the tables can only be cut to what they map, and that takes a walk. */
-static int largest_mapped(struct vd_check *ck, uint64_t *size, struct vd_err *err)
-{
-    struct qed *qed = ck->bs->opaque;
-    struct qed_walk walk = {0};
-    struct vd_check *scratch = vd_scratch_new(ck, err);
-    int rc;
-
-    if (!scratch)
-        return -1;
-    rc = qed_walk(scratch, &qed->g, qed->g.size_limit, &walk, err);
-    *size = vd_min(walk.max_guest, qed->g.size_limit);
-    vd_scratch_done(scratch);
-    qed_walk_done(&walk);
-    return rc;
 }
 
 static int judge_rule(struct header_judge *j, const struct qed_rule *rule, struct vd_err *err)
@@ -130,9 +145,6 @@ static int judge_rule(struct header_judge *j, const struct qed_rule *rule, struc
         field = vd_layout_find(&qed_header_layout, "l1_table_offset");
     }
     now = vd_field_get(field, h);
-    if (rule->finding == QED_IMAGE_SIZE_INVALID && level == VD_LEVEL_ALL &&
-        largest_mapped(j->ck, &fixed.image_size, err) < 0)
-        return -1;
     if (fixed.image_size < h->image_size && j->qed->g.is_usable)
         guest = (struct vd_span){fixed.image_size, vd_min(h->image_size, INT64_MAX) - fixed.image_size};
     then = vd_field_get(field, &fixed);

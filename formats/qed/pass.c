@@ -11,19 +11,14 @@
 /* ---- pass "tables" */
 
 /* A table that is garbage and lies on guest data is no table: the L1 entry is wrong, not the data. */
-static int exclude_false_tables(struct vd_check *ck, struct qed_walk *walk, bool *again, struct vd_err *err)
+static int exclude_false_tables(struct qed_walk *walk, bool *again, struct vd_err *err)
 {
     size_t before = walk->excluded.n;
 
     for (size_t i = 0; walk->shared && i < walk->tables.n && walk->excluded.n < 1024; i++) {
         const struct qed_table *table = &walk->tables.v[i];
-        bool meets_data = false;
 
-        if (!qed_is_mass_damage(table->bad, table->used))
-            continue;
-        for (uint64_t at = 0; at < walk->g.table_bytes && !meets_data; at += walk->g.cluster_size)
-            meets_data = vd_is_shared(ck, table->off + at);
-        if (meets_data &&
+        if (table->meets_data && qed_is_mass_damage(table->bad, table->used) &&
             qed_bad_slot_vec_push(&walk->excluded, (struct qed_bad_slot){table->off, table->slot, 0}) < 0)
             return vd_fail_memory(err);
     }
@@ -37,7 +32,7 @@ static int walk_image(struct vd_check *ck, struct qed_walk *walk, struct vd_err 
     bool again = false;
 
     if (qed_walk(ck, &qed->g, qed->header.image_size, walk, err) < 0 ||
-        exclude_false_tables(ck, walk, &again, err) < 0)
+        exclude_false_tables(walk, &again, err) < 0)
         return -1;
     if (again) {
         struct qed_bad_slot_vec excluded = walk->excluded;
@@ -71,7 +66,7 @@ static int judge_header_overlap(struct vd_check *ck, bool *is_overlap, struct vd
     scratch = vd_scratch_new(ck, err);
     if (!scratch)
         return -1;
-    if (qed_walk(scratch, &g, fixed.image_size, &walk, &why) == 0 &&
+    if (qed_walk(scratch, &g, fixed.image_size, &walk, &why) == 0 && !scratch->map_is_incomplete &&
         vd_free_runs(scratch, &leaks, &why) == 0) {
         /* What is free from cluster 1 on is header area; nothing else may be. */
         lowest = leaks.n && leaks.v[0].first == 1 ? leaks.v[0].count : 0;

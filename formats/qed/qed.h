@@ -129,6 +129,7 @@ struct qed_table {
     uint32_t used; /* entries that are not 0 */
     bool is_unreadable;
     bool has_beyond; /* entries behind the end of the guest's disk */
+    bool meets_data; /* an L2 entry says that the guest's data lies where this table does */
 };
 
 VD_VEC(qed_table_vec, struct qed_table)
@@ -159,6 +160,7 @@ struct qed_walk {
     bool tail_is_referenced; /* the fragment of a cluster at the end of the file (told by the judge) */
     bool l1_unreadable;
     bool l1_is_hole;
+    bool l1_meets_data; /* as of a table */
 };
 
 /* Claims header, tables and data of the image in ck's map, by geometry g, and counts. Findings of severity

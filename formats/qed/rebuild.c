@@ -17,8 +17,9 @@ enum { MOST_L1_PLACES = 1 << 16 };
 
 struct trial {
     bool fits;
-    uint64_t data;  /* clusters that are mapped */
-    uint64_t leaks; /* clusters */
+    bool is_complete; /* all tables could be read */
+    uint64_t data;    /* clusters that are mapped */
+    uint64_t leaks;   /* clusters */
     uint64_t in_header;
     uint64_t max_guest; /* bytes: the end of what is mapped */
 };
@@ -52,6 +53,7 @@ static int try_header(struct vd_check *ck, const struct qed_header *h, uint64_t 
     rc = qed_walk(scratch, &g, h->image_size, &walk, &why);
     if (rc == 0) {
         trial->in_header = walk.in_header;
+        trial->is_complete = !scratch->map_is_incomplete;
         trial->fits = !walk.bad && !walk.shared && !walk.bad_slots_n && !scratch->map_is_incomplete;
         trial->data = walk.allocated;
         trial->max_guest = walk.max_guest;
@@ -192,7 +194,7 @@ static int rebuild_header_size(struct rebuild *r, struct qed_rebuild *out, struc
             continue;
         if (try_header(ck, &out->header, r->file_size, false, &trial, err) < 0)
             return -1;
-        if (!trial.in_header) {
+        if (!trial.in_header && trial.is_complete) {
             out->level = VD_LEVEL_SAFE;
             return covers_l1 && trial.leaks ? doubt_header_size(r, &trial, out, err) : 0;
         }

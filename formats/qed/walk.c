@@ -350,6 +350,23 @@ static int walk_l2(struct vd_check *ck, struct qed_walk *walk, uint64_t image_si
     return vd_scan(ck->bs->file, list, walk->tables.n, ck->budget, on_l2_piece, &scan, err);
 }
 
+static bool meets_data(struct vd_check *ck, const struct qed_geometry *g, uint64_t table_off)
+{
+    for (uint64_t at = 0; at < g->table_bytes; at += g->cluster_size)
+        if (vd_is_shared(ck, table_off + at))
+            return true;
+    return false;
+}
+
+static void find_tables_on_data(struct vd_check *ck, struct qed_walk *walk)
+{
+    if (!walk->shared)
+        return;
+    walk->l1_meets_data = meets_data(ck, &walk->g, walk->g.l1_off);
+    for (size_t i = 0; i < walk->tables.n; i++)
+        walk->tables.v[i].meets_data = meets_data(ck, &walk->g, walk->tables.v[i].off);
+}
+
 int qed_walk(struct vd_check *ck, const struct qed_geometry *g, uint64_t image_size, struct qed_walk *walk,
              struct vd_err *err)
 {
@@ -362,9 +379,10 @@ int qed_walk(struct vd_check *ck, const struct qed_geometry *g, uint64_t image_s
         vd_claim(ck, VD_KIND_L1, (struct vd_span){g->l1_off, g->table_bytes}, 40, &ignored, err) < 0)
         return -1;
     walk->l1_is_hole = bdrv_is_hole(ck->bs->file, (int64_t)g->l1_off, (int64_t)g->table_bytes);
-    if (walk_l1(ck, walk, image_size, err) < 0)
+    if (walk_l1(ck, walk, image_size, err) < 0 || walk_l2(ck, walk, image_size, err) < 0)
         return -1;
-    return walk_l2(ck, walk, image_size, err);
+    find_tables_on_data(ck, walk);
+    return 0;
 }
 
 const struct qed_table *qed_walk_find(const struct qed_walk *walk, uint64_t off)

@@ -4,6 +4,7 @@ compare_tests = \
 	tests/compare/locks.sh \
 	tests/compare/ours-reads-qemu.sh \
 	tests/compare/qcow2-clean.sh \
+	tests/compare/qcow2-data-file.sh \
 	tests/compare/qcow2-lost-header.sh \
 	tests/compare/qcow2-map.sh \
 	tests/compare/qcow2-metadata.sh \

@@ -119,9 +119,12 @@ rm -f ./*.raw ./*.qcow2
 # ---- what is not written to, and why
 geometry cluster_size=64k
 run qemu-img create -q -f qcow2 -o data_file=d.raw d.qcow2 1M
+cp d.qcow2 d.before
+rm d.raw
 vd io -c 'write 0 512' d.qcow2
 expect 8
-says err 'external data file'
+says err 'data file'
+same d.qcow2 d.before
 qemu_luks e.qcow2 1M
 cp e.qcow2 e.before
 vd io -c 'write 0 512' e.qcow2
