@@ -49,7 +49,7 @@ static uint64_t guest_bytes(const struct judge *j, uint64_t guest, uint64_t byte
 /*
  * The level of a repair that writes into a table; NULL is the L1 table. Where a guest's data lies at the same
  * place, it would be written into that: the guest gets its copy first, and then the table is one like others.
- * While parts of the tables cannot be read, nobody knows whether that is so.
+ * While parts of the tables cannot be read, nobody knows whether that is so. Level 0 is that of the finding.
  */
 static enum vd_level level_inside(const struct judge *j, const struct qed_table *table, enum vd_level level)
 {
@@ -264,9 +264,7 @@ static int judge_slot(struct judge *j, const struct qed_bad_slot *bad, struct vd
 
     if (masked) {
         if (vd_found(j->ck, QED_L1_ENTRY_RESERVED, .host = host, .guest = guest, .guest_bytes = bytes,
-                     .found = bad->entry, .expected = masked,
-                     .level = level_inside(j, NULL, j->ck->bs->drv->findings[QED_L1_ENTRY_RESERVED].level)) ==
-            VD_FIX)
+                     .found = bad->entry, .expected = masked, .level = level_inside(j, NULL, 0)) == VD_FIX)
             return qed_fix_l1_entry(j->ck, bad->slot, masked, err);
         return 0;
     }
@@ -444,9 +442,7 @@ static int judge_past_end(struct judge *j, const struct qed_table *table, uint64
         uint64_t orphan = j->free_clusters->v[0].first << j->g->cluster_bits;
 
         if (vd_found(j->ck, QED_L2_RUN_OVERRUN, .host = host, .guest = guest, .guest_bytes = bytes,
-                     .found = entry, .expected = orphan,
-                     .level = level_inside(j, table, j->ck->bs->drv->findings[QED_L2_RUN_OVERRUN].level)) ==
-            VD_FIX)
+                     .found = entry, .expected = orphan, .level = level_inside(j, table, 0)) == VD_FIX)
             return qed_fix_l2_entry(j->ck, table->off, i, orphan, err);
         return 0;
     }
@@ -706,9 +702,7 @@ static int judge_size(struct judge *j, struct vd_err *err)
     if (vd_found(j->ck, QED_IMAGE_SIZE_SHORT, .host = 48, .guest = j->image_size,
                  .guest_bytes = fixed.image_size - vd_min(fixed.image_size, j->image_size),
                  .found = j->image_size, .expected = fixed.image_size,
-                 .level = j->ck->map_is_incomplete
-                              ? VD_LEVEL_NONE
-                              : j->ck->bs->drv->findings[QED_IMAGE_SIZE_SHORT].level) == VD_FIX)
+                 .level = j->ck->map_is_incomplete ? VD_LEVEL_NONE : 0) == VD_FIX)
         return qed_fix_header(j->ck, &fixed, VD_STAGE_ROOT, err);
     return 0;
 }
@@ -729,8 +723,7 @@ static int judge_odd_table(struct judge *j, const struct qed_table *table, struc
                  .guest = guest, .guest_bytes = guest_bytes(j, guest, qed_slot_bytes(j->g)));
     if (vd_found(j->ck, QED_L2_TABLE_EMPTY, .host = host, .guest = guest,
                  .guest_bytes = guest_bytes(j, guest, qed_slot_bytes(j->g)), .found = table->off,
-                 .level = level_inside(j, NULL, j->ck->bs->drv->findings[QED_L2_TABLE_EMPTY].level)) ==
-        VD_LEAVE)
+                 .level = level_inside(j, NULL, 0)) == VD_LEAVE)
         return 0;
     /* Where something else claims its clusters then, they are not given back. */
     vd_gave_up(j->ck, (struct vd_span){table->off, j->g->table_bytes});
