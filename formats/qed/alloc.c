@@ -194,7 +194,7 @@ static int allocating_write(struct BlockDriverState *bs, uint64_t guest, uint64_
             if ((qed->l2.word[index + k - qed->l2.first] == QED_ZERO_CLUSTER) != was_zero)
                 n = k;
     *done = vd_min(bytes, n * cs - (guest & (cs - 1)));
-    if (prepare_header(bs, true, err) < 0)
+    if (qed_find_alloc_end(bs, err) < 0 || prepare_header(bs, true, err) < 0)
         return -1;
     host = qed->alloc_end;
     qed->alloc_end += n * cs;
@@ -256,7 +256,7 @@ static int zero_piece(struct BlockDriverState *bs, uint64_t guest, uint64_t byte
         return 0;
     if (entry != QED_UNALLOCATED || in || *done < cs)
         return write_piece(bs, guest, *done, zeroes, done, err);
-    if (prepare_header(bs, true, err) < 0)
+    if (qed_find_alloc_end(bs, err) < 0 || prepare_header(bs, true, err) < 0)
         return -1;
     return link_clusters(bs, guest, 1, QED_ZERO_CLUSTER, 0, table_off, index, err);
 }

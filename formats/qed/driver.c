@@ -81,7 +81,6 @@ static int qed_open(struct BlockDriverState *bs, int flags, struct vd_err *err)
         return vd_fail(err, VD_ERR_FORMAT, 0,
                        "%s: need-check is set; check and repair the image before writing to it",
                        bs->filename);
-    qed->alloc_end = qed->g.file_end;
     return 0;
 }
 
@@ -90,9 +89,9 @@ static int qed_invalidate_cache(struct BlockDriverState *bs, struct vd_err *err)
     struct qed *qed = bs->opaque;
 
     qed->l1.n = qed->l2.n = 0;
+    qed->alloc_end = 0;
     if (qed_read_header(bs, err) < 0)
         return -1;
-    qed->alloc_end = qed->g.file_end;
     return qed_read_backing_name(bs, err);
 }
 

@@ -16,5 +16,6 @@ libvdcheck_a_SOURCES += \
 	formats/qed/pass-leaks.c \
 	formats/qed/qed.h \
 	formats/qed/rebuild.c \
+	formats/qed/space.c \
 	formats/qed/walk.c
 EXTRA_DIST += formats/qed/README.md

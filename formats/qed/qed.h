@@ -41,7 +41,7 @@ struct qed {
     bool has_header; /* the file is long enough for one */
     /* a live open only */
     struct vd_window l1, l2;
-    uint64_t alloc_end; /* where the next cluster is allocated */
+    uint64_t alloc_end; /* where the next cluster is allocated; 0 until qed_find_alloc_end() */
     bool need_check_is_ours;
     bool is_frozen; /* a write failed half-way: no more writes, and need-check stays */
 };
@@ -284,7 +284,7 @@ struct qed_state {
 int qed_pass_header(struct vd_check *ck, struct vd_err *err);
 int qed_pass_leaks(struct vd_check *ck, struct vd_err *err);
 
-/* ---- map.c, alloc.c, create.c, pass.c: callbacks of driver.c */
+/* ---- map.c, alloc.c, space.c, create.c, pass.c: callbacks of driver.c */
 
 int qed_co_preadv(struct BlockDriverState *bs, int64_t offset, int64_t bytes, void *buf, struct vd_err *err);
 int qed_co_block_status(struct BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum,
@@ -298,6 +298,10 @@ int qed_each_claim(struct BlockDriverState *bs, vd_claim_fn *tell, void *opaque,
 /* Looks a guest cluster up: its entry, and where the entry stands (0: there is no L2 table). */
 int qed_lookup(struct BlockDriverState *bs, uint64_t guest, uint64_t *entry, uint64_t *table_off,
                uint64_t *index, struct vd_err *err);
+
+/* Sets alloc_end (space.c), once. VD_ERR_FORMAT where an entry reaches behind the last whole cluster of the
+ * file, which a new cluster would make its own; a table that cannot be read refuses as well. */
+int qed_find_alloc_end(struct BlockDriverState *bs, struct vd_err *err);
 
 int qed_co_pwritev(struct BlockDriverState *bs, int64_t offset, int64_t bytes, const void *buf,
                    enum vd_stage stage, struct vd_err *err);

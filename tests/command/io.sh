@@ -176,6 +176,33 @@ vd d.qed
 expect 4
 says out need-check
 
+# ---- no cluster goes where an entry that is wrong already points
+for poked in "$((L2 + 8 * 3)) $(size_of c.qed)" "$((L2 + 8 * 3)) $(($(size_of c.qed) + 512))" \
+    "$((L1 + 8)) $(size_of c.qed)" "$((L2 + 8 * 3)) 0x7fff0000"; do
+    # shellcheck disable=SC2086 # an offset and a value
+    cp c.qed d.qed && poke d.qed $poked
+    cp d.qed before
+    vd io -c 'write -P 8 3M 512' d.qed
+    expect 8
+    says err 'reaches behind the last whole cluster'
+    same d.qed before
+    vd io -q -c 'write -P 8 0 512' d.qed
+    expect 0     # what has its place is written
+done
+cp c.qed d.qed
+truncate -s -1000 d.qed
+cp d.qed before
+vd io -c 'write -P 8 3M 512' d.qed
+expect 8
+says err 'reaches behind the last whole cluster'
+same d.qed before
+cp c.qed d.qed   # nothing names what is cut off here
+head -c 1000 /dev/zero >>d.qed
+vd io -q -c 'write -P 8 3M 512' d.qed
+expect 0
+vd d.qed
+expect 0
+
 # ---- need-check stands while it is written, and is gone after a clean close
 "$VDCHECK" create -f qed n.qed 1G
 "$VDCHECK" io -q -c 'write -P 1 0 4k' -c 'sleep 60000' n.qed &
