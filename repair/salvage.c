@@ -243,23 +243,49 @@ static struct BlockDriverState *make_output(const char *output, const struct Blo
     return bdrv_open_node(drv, file, BDRV_O_RDWR, err);
 }
 
-/* A place that reads as nothing, and may have lost what it had. */
-static int note_doubts(const struct vd_group *group, struct vd_runs *doubtful)
+/* Guest bytes of the active disk that can be read, and why they may not be what was there. */
+struct doubt {
+    const char *why;
+    struct vd_runs guest;
+};
+
+VD_VEC(doubt_vec, struct doubt)
+
+static void drop_doubts(struct doubt_vec *doubts)
 {
-    for (size_t k = 0; k < group->places.n; k++)
-        if (group->places.v[k].guest != VD_NOWHERE && !group->places.v[k].tree[0] &&
-            vd_runs_add(doubtful, group->places.v[k].guest, group->places.v[k].guest_bytes) < 0)
+    for (size_t i = 0; i < doubts->n; i++)
+        vd_runs_done(&doubts->v[i].guest);
+    doubt_vec_done(doubts);
+}
+
+static int note_doubt(struct doubt_vec *doubts, const struct vd_group *group, const char *why)
+{
+    struct vd_runs *guest;
+
+    if (doubt_vec_push(doubts, (struct doubt){.why = why}) < 0)
+        return -1;
+    guest = &doubts->v[doubts->n - 1].guest;
+    for (size_t k = 0; k < group->places.n; k++) {
+        const struct vd_place *place = &group->places.v[k];
+
+        if (place->tree[0])
+            continue;
+        if (place->guest != VD_NOWHERE && vd_runs_add(guest, place->guest, place->guest_bytes) < 0)
             return -1;
+        if (place->other_guest != VD_NOWHERE &&
+            vd_runs_add(guest, place->other_guest, place->guest_bytes) < 0)
+            return -1;
+    }
     return 0;
 }
 
 /* Enters into the answer what a check of the image found. */
 static int weigh_damage(const struct vd_ledger *ledger, struct vd_salvage_answer *answer,
-                        struct vd_runs *doubtful)
+                        struct doubt_vec *doubts)
 {
     bool leaks = vd_ledger_counts(ledger).leaks > 0;
 
-    vd_runs_done(doubtful);
+    drop_doubts(doubts);
     for (size_t i = 0; i < ledger->groups.n; i++) {
         const struct vd_group *group = ledger->groups.v[i];
         unsigned flags = group->kind->flags;
@@ -269,7 +295,10 @@ static int weigh_damage(const struct vd_ledger *ledger, struct vd_salvage_answer
         if (is_odd ? leaks
                    : group->severity == VD_CORRUPTION || group->severity == VD_ERROR || (flags & VD_EVIDENCE))
             answer->damage += group->count;
-        if (is_odd && leaks && note_doubts(group, doubtful) < 0)
+        if (is_odd && leaks &&
+            note_doubt(doubts, group, "its table is empty, and clusters are there that nothing leads to") < 0)
+            return -1;
+        if (group->severity == VD_CORRUPTION && note_doubt(doubts, group, group->kind->message) < 0)
             return -1;
     }
     return 0;
@@ -279,7 +308,7 @@ static int weigh_damage(const struct vd_ledger *ledger, struct vd_salvage_answer
  * An image that is copied without an error may still not be all that there was. */
 static int look_for_damage(struct BlockDriverState *file, const struct BlockDriver *drv,
                            struct vd_budget *budget, struct vd_salvage_answer *answer,
-                           struct vd_runs *doubtful, struct vd_err *err)
+                           struct doubt_vec *doubts, struct vd_err *err)
 {
     vd_auto(BlockDriverState) bs = NULL;
     struct vd_check_options opts = {.budget = budget, .places_kept = MOST_DOUBTS};
@@ -293,7 +322,7 @@ static int look_for_damage(struct BlockDriverState *file, const struct BlockDriv
     if (!bs)
         return -1;
     rc = vd_check_run(bs, &opts, &result, err);
-    if (rc == 0 && weigh_damage(result.ledger, answer, doubtful) < 0)
+    if (rc == 0 && weigh_damage(result.ledger, answer, doubts) < 0)
         rc = vd_fail_memory(err);
     vd_check_result_free(&result);
     if (rc == 0 || err->kind == VD_ERR_CANCELLED)
@@ -387,17 +416,16 @@ static struct BlockDriverState *open_better(struct BlockDriverState *file, const
     return NULL;
 }
 
-/* Opens the image in the way that shows most of it. doubtful: guest bytes of the active disk whose table is
- * empty and may have been lost. */
+/* Opens the image in the way that shows most of it. *doubts: what of that is in doubt. */
 static struct BlockDriverState *open_best(struct BlockDriverState *file, const struct BlockDriver *drv,
                                           struct vd_budget *budget, struct vd_work *work,
-                                          struct vd_salvage_answer *answer, struct vd_runs *doubtful,
+                                          struct vd_salvage_answer *answer, struct doubt_vec *doubts,
                                           struct vd_err *err)
 {
     vd_auto(BlockDriverState) bs = open_somehow(file, drv, budget, work, &answer->is_guessed, err);
     struct BlockDriverState *better;
 
-    if (!bs || look_for_damage(bs->file, drv, budget, answer, doubtful, err) < 0)
+    if (!bs || look_for_damage(bs->file, drv, budget, answer, doubts, err) < 0)
         return NULL;
     if (work->has_changes || !answer->damage)
         return vd_take(&bs);
@@ -405,20 +433,32 @@ static struct BlockDriverState *open_best(struct BlockDriverState *file, const s
     better = open_better(file, drv, budget, work, answer, err);
     if (!better)
         return err->kind ? NULL : vd_take(&bs);
-    if (look_for_damage(better->file, drv, budget, answer, doubtful, err) == 0)
+    if (look_for_damage(better->file, drv, budget, answer, doubts, err) == 0)
         return better;
     bdrv_unref(better);
     return NULL;
 }
 
-static int list_doubts(struct vd_runs *doubtful, struct vd_salvage_answer *answer, struct vd_err *err)
+/* Lists the doubts that no range tells yet, be it as lost or under another reason. */
+static int list_doubts(struct doubt_vec *doubts, struct vd_salvage_answer *answer, struct vd_err *err)
 {
-    vd_runs_settle(doubtful);
-    for (size_t i = 0; i < doubtful->n; i++)
-        if (note_range(answer, VD_SALVAGE_GUESSED, doubtful->v[i].first, doubtful->v[i].count,
-                       "its table is empty, and clusters are there that nothing leads to", err) < 0)
-            return -1;
-    return 0;
+    struct vd_runs told = {0};
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < answer->ranges.n; i++)
+        rc = vd_runs_add(&told, answer->ranges.v[i].guest, answer->ranges.v[i].bytes);
+    for (size_t i = 0; rc == 0 && i < doubts->n; i++) {
+        struct vd_runs new = {0};
+
+        rc = vd_runs_minus(&doubts->v[i].guest, &told, &new);
+        for (size_t k = 0; rc == 0 && k < new.n &&new.v[k].first < answer->size; k++)
+            rc = note_range(answer, VD_SALVAGE_GUESSED, new.v[k].first,
+                            vd_min(new.v[k].count, answer->size - new.v[k].first), doubts->v[i].why, err);
+        rc = rc == 0 ? vd_runs_add_all(&told, &new) : rc;
+        vd_runs_done(&new);
+    }
+    vd_runs_done(&told);
+    return rc < 0 && !err->kind ? vd_fail_memory(err) : rc;
 }
 
 /* The other files of an image. Without them, what the image itself holds comes out. */
@@ -447,7 +487,7 @@ int vd_salvage(const char *path, const char *output, const struct BlockDriver *d
     const struct BlockDriver *from_drv;
     struct vd_err why = VD_ERR_INIT;
     struct vd_work work = {0};
-    struct vd_runs doubtful = {0};
+    struct doubt_vec doubts = {0};
     struct copy c = {.answer = answer};
     bool is_unfinished;
     int score, rc = -1;
@@ -463,10 +503,7 @@ int vd_salvage(const char *path, const char *output, const struct BlockDriver *d
     from_drv = vd_choose_driver(file, opts->format, &score, err);
     if (!from_drv)
         return -1;
-    from = open_best(file, from_drv, budget, &work, answer, &doubtful, err);
-    if (from && !snapshot && list_doubts(&doubtful, answer, err) < 0)
-        bdrv_unref(vd_take(&from));
-    vd_runs_done(&doubtful);
+    from = open_best(file, from_drv, budget, &work, answer, &doubts, err);
     if (from && (!snapshot || show_snapshot(from, snapshot, err) == 0)) {
         open_others(from, opts, answer);
         answer->size = (uint64_t)from->total_bytes;
@@ -477,9 +514,12 @@ int vd_salvage(const char *path, const char *output, const struct BlockDriver *d
         c.to = to;
         c.has_lost_base = loses_base(&work);
         rc = run_copy(&c, budget, err);
+        if (rc == 0 && !snapshot)
+            rc = list_doubts(&doubts, answer, err);
         if (rc < 0)
             (void)unlink(output);
     }
+    drop_doubts(&doubts);
     vd_work_done(&work);
     return rc;
 }

@@ -36,8 +36,7 @@ static int refuse_unread(const struct reach *r, const char *table, const struct 
                          struct vd_err *err)
 {
     return vd_fail(err, piece->why->kind, piece->why->errnum,
-                   "%s: %s table at 0x%" PRIx64
-                   " must be read before a new cluster has a place: %s",
+                   "%s: %s table at 0x%" PRIx64 " must be read before a new cluster has a place: %s",
                    r->bs->filename, table, piece->table->span.off, piece->why->story);
 }
 
@@ -99,7 +98,9 @@ static void make_disjoint(struct scan_table_vec *tables)
 
         if (from >= to)
             continue;
-        tables->v[n++] = (struct vd_scan_table){.span = {from, to - from}};
+        tables->v[n++] = (struct vd_scan_table){
+            .span = {from, to - from}
+        };
         end = to;
     }
     tables->n = n;

@@ -205,6 +205,7 @@ poke sh.qed 16 2
 vd salvage sh.qed out.raw
 expect 4
 says out 'damaged'
+holds "the list names both" grep -q '^0x0 131072 guessed .*cluster' out.raw.vdcheck-lost
 vd io -f raw -r -q -c 'read -P 1 0 128k' out.raw
 expect 0
 rm out.raw*
@@ -237,6 +238,20 @@ vd salvage empty.qed out.raw
 expect 0
 lacks out guessed
 rm out.raw* empty.qed
+
+# A table of which the end of the file leaves a part: what that part says is a guess, the rest is lost.
+"$VDCHECK" create -f qed -o cluster_size=4k,table_size=2 cut.qed 8M
+"$VDCHECK" io -q -c 'write -P 9 0 8k' cut.qed
+truncate -s $((9 * 4096)) cut.qed
+poke cut.qed 4096 $((8 * 4096))
+vd salvage cut.qed out.raw
+expect 4
+holds "what is behind the end is lost" grep -q '^0x200000 2097152 lost ' out.raw.vdcheck-lost
+holds "what is there is a guess" grep -q '^0x0 2097152 guessed .*ends behind it' out.raw.vdcheck-lost
+says out '2 MiB lost'
+vd salvage --output=json cut.qed again.raw
+says out '"guessed_bytes": 2097152'
+rm out.raw* again.raw* cut.qed
 
 # ---- with its base, whose data is the guest's as well; without it, what the image itself holds, and that is said
 "$VDCHECK" create -f qed -b a.qed -F qed o.qed 512M
