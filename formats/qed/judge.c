@@ -36,6 +36,7 @@ struct judge {
     uint64_t shared_told;    /* references to clusters that something else claims */
     uint64_t grown_end;      /* where the file ends with all that was promised so far */
     uint64_t past_end;       /* the lowest place behind the file's end that an entry names which may stay */
+    uint64_t past_kept;      /* the same of entries that stay at every level of this round */
     struct vd_runs orphaned; /* clusters of orphaned tables, and what those name */
     struct u64_vec masked;   /* where misaligned entries would point with their stray bits masked; sorted */
 };
@@ -60,14 +61,25 @@ static enum vd_level level_inside(const struct judge *j, const struct qed_table 
 /*
  * The level of a repair that makes the file longer. An entry that points past the end would lead into what is
  * appended, and read as data that is not its own; so only level `all`, which clears such entries first, lets
- * the file grow over what they name.
+ * the file grow over what they name, and none where it does not clear them.
  */
 static enum vd_level level_of_growth(struct judge *j, uint64_t end)
 {
+    if (end > j->past_kept)
+        return VD_LEVEL_NONE;
     if (end > j->past_end)
         return VD_LEVEL_ALL;
     j->grown_end = vd_max(j->grown_end, end);
     return VD_LEVEL_SAFE;
+}
+
+/* An entry names from and more, behind the end of the file; level is that of its repair. */
+static void note_past_end(struct judge *j, uint64_t from, enum vd_level level)
+{
+    from = vd_max(from, j->g->file_end);
+    j->past_end = vd_min(j->past_end, from);
+    if (level == VD_LEVEL_NONE)
+        j->past_kept = vd_min(j->past_kept, from);
 }
 
 /* The level of a repair that needs new clusters: none where a device has no room for them. */
@@ -261,6 +273,7 @@ static int judge_slot(struct judge *j, const struct qed_bad_slot *bad, struct vd
     const struct qed_orphan *orphan = proven_orphan(j, bad);
     uint64_t host = j->g->l1_off + 8 * (uint64_t)bad->slot, guest = qed_guest(j->g, bad->slot, 0);
     uint64_t bytes = guest_bytes(j, guest, qed_slot_bytes(j->g)), masked = masked_table(j, bad);
+    enum vd_level level = level_inside(j, NULL, orphan ? VD_LEVEL_SAFE : VD_LEVEL_ALL);
 
     if (masked) {
         if (vd_found(j->ck, QED_L1_ENTRY_RESERVED, .host = host, .guest = guest, .guest_bytes = bytes,
@@ -269,11 +282,11 @@ static int judge_slot(struct judge *j, const struct qed_bad_slot *bad, struct vd
         return 0;
     }
     /* More of a table that straddles the end would be there with any growth. */
-    if ((bad->why == QED_L1_ENTRY_OUT_OF_FILE || bad->why == QED_L1_ENTRY_STRADDLES_EOF) && !orphan)
-        j->past_end = vd_min(j->past_end, vd_max(bad->entry, j->g->file_end));
+    if ((bad->why == QED_L1_ENTRY_OUT_OF_FILE || bad->why == QED_L1_ENTRY_STRADDLES_EOF) &&
+        level != VD_LEVEL_SAFE)
+        note_past_end(j, bad->entry, level);
     if (vd_found(j->ck, bad->why, .host = host, .guest = guest, .guest_bytes = bytes, .found = bad->entry,
-                 .expected = orphan ? orphan->off : VD_NOWHERE,
-                 .level = level_inside(j, NULL, orphan ? VD_LEVEL_SAFE : VD_LEVEL_ALL)) == VD_LEAVE)
+                 .expected = orphan ? orphan->off : VD_NOWHERE, .level = level) == VD_LEAVE)
         return 0;
     if (!orphan)
         give_up_table(j, bad->entry);
@@ -432,10 +445,11 @@ static bool is_lost_write(const struct judge *j)
 static int judge_past_end(struct judge *j, const struct qed_table *table, uint64_t i, uint64_t entry,
                           uint64_t host, uint64_t guest, uint64_t bytes, struct vd_err *err)
 {
+    enum vd_level level = level_inside(j, table, is_lost_write(j) ? VD_LEVEL_SAFE : VD_LEVEL_ALL);
     bool is_overrun;
 
-    if (!is_lost_write(j))
-        j->past_end = vd_min(j->past_end, entry);
+    if (level != VD_LEVEL_SAFE)
+        note_past_end(j, entry, level);
     if (is_run_overrun(j, table, i, entry, &is_overrun, err) < 0)
         return -1;
     if (is_overrun) {
@@ -447,8 +461,7 @@ static int judge_past_end(struct judge *j, const struct qed_table *table, uint64
         return 0;
     }
     if (vd_found(j->ck, QED_L2_ENTRY_OUT_OF_FILE, .host = host, .guest = guest, .guest_bytes = bytes,
-                 .found = entry,
-                 .level = level_inside(j, table, is_lost_write(j) ? VD_LEVEL_SAFE : VD_LEVEL_ALL)) == VD_FIX)
+                 .found = entry, .level = level) == VD_FIX)
         return qed_fix_l2_entry(j->ck, table->off, i, 0, err);
     return 0;
 }
@@ -497,15 +510,29 @@ static int clear_entry(struct judge *j, const struct qed_table *table, uint64_t 
     return qed_fix_l2_entry(j->ck, table->off, i, 0, err);
 }
 
+static int keep_entry(struct judge *j, const struct qed_table *table, uint64_t i, uint64_t entry,
+                      struct vd_err *err)
+{
+    (void)table;
+    (void)i;
+    (void)err;
+    if (qed_l2_entry_kind(j->g, entry) == QED_ENTRY_OUT_OF_FILE)
+        note_past_end(j, entry, VD_LEVEL_NONE);
+    return 0;
+}
+
 static int judge_garbage(struct judge *j, const struct qed_table *table, struct vd_err *err)
 {
     uint64_t guest = qed_guest(j->g, table->slot, 0);
+    enum vd_level level = level_inside(j, table, VD_LEVEL_ALL);
     char found[64];
 
+    if (level == VD_LEVEL_NONE && each_bad_entry(j, table, keep_entry, err) < 0)
+        return -1;
     snprintf(found, sizeof(found), "%" PRIu32 " of %" PRIu32 " entries invalid", table->bad, table->used);
     if (vd_found(j->ck, QED_L2_TABLE_GARBAGE, .host = table->off, .guest = guest,
                  .guest_bytes = guest_bytes(j, guest, qed_slot_bytes(j->g)), .found_text = found,
-                 .level = level_inside(j, table, VD_LEVEL_ALL), .count = table->bad) == VD_FIX)
+                 .level = level, .count = table->bad) == VD_FIX)
         return each_bad_entry(j, table, clear_entry, err);
     return 0;
 }
@@ -761,6 +788,7 @@ int qed_judge(struct vd_check *ck, struct qed_walk *walk, struct vd_runs *free_c
         .grown_end = vd_align_up_sat(walk->g.file_size, walk->g.cluster_size),
         /* What was not kept may point anywhere behind the end. */
         .past_end = walk->bad_slots_n > walk->bad_slots.n ? walk->g.file_end : UINT64_MAX,
+        .past_kept = UINT64_MAX,
     };
     int rc = judge_slots(&j, false, err);
 
