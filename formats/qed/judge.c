@@ -216,11 +216,31 @@ static int sound_straddler(const struct judge *j, const struct qed_bad_slot *bad
     return 0;
 }
 
-static void give_up_table(const struct judge *j, uint64_t entry)
+/* The table and what it names are reached by nothing any more, where a round before this one took them for
+ * used. */
+static int give_up_table(const struct judge *j, uint64_t off, struct vd_err *err)
 {
-    if (vd_span_within((struct vd_span){entry, j->g->table_bytes}, j->g->file_end) &&
-        vd_is_aligned(entry, j->g->cluster_size))
-        vd_gave_up(j->ck, (struct vd_span){entry, j->g->table_bytes});
+    vd_auto_mem uint64_t *entry = NULL;
+
+    if (!vd_span_within((struct vd_span){off, j->g->table_bytes}, j->g->file_end) ||
+        !vd_is_aligned(off, j->g->cluster_size))
+        return 0;
+    entry = malloc(VD_WINDOW * sizeof(*entry));
+    if (!entry)
+        return vd_fail_memory(err);
+    vd_gave_up(j->ck, (struct vd_span){off, j->g->table_bytes});
+    for (uint64_t first = 0; first < j->g->table_n; first += VD_WINDOW) {
+        uint64_t n = vd_min(VD_WINDOW, j->g->table_n - first);
+
+        if (vd_budget_go_on(j->ck->budget, err) < 0)
+            return -1;
+        if (qed_read_entries(j->ck->bs, off, first, n, entry, NULL) < 0)
+            continue; /* the walk has reported it */
+        for (uint64_t i = 0; i < n; i++)
+            if (qed_l2_entry_kind(j->g, entry[i]) == QED_ENTRY_GOOD)
+                vd_gave_up(j->ck, (struct vd_span){entry[i], j->g->cluster_size});
+    }
+    return 0;
 }
 
 /* Behind the end of the disk nobody reads the range: there the entry is cleared, for a copy would be waste. A
@@ -288,8 +308,8 @@ static int judge_slot(struct judge *j, const struct qed_bad_slot *bad, struct vd
     if (vd_found(j->ck, bad->why, .host = host, .guest = guest, .guest_bytes = bytes, .found = bad->entry,
                  .expected = orphan ? orphan->off : VD_NOWHERE, .level = level) == VD_LEAVE)
         return 0;
-    if (!orphan)
-        give_up_table(j, bad->entry);
+    if (!orphan && give_up_table(j, bad->entry, err) < 0)
+        return -1;
     return qed_fix_l1_entry(j->ck, bad->slot, orphan ? orphan->off : 0, err);
 }
 
