@@ -381,6 +381,13 @@ static int take_back(struct vd_answer *answer, struct vd_err *err)
     return vd_while(err, "the repair was taken back");
 }
 
+static int mark_committed(struct vd_work *work, struct vd_err *err)
+{
+    return vd_journal_note_file(work->journal, work->file, err) < 0
+               ? -1
+               : vd_journal_set_state(work->journal, VD_JOURNAL_COMMITTED, err);
+}
+
 static int apply_all(struct vd_answer *answer, struct vd_err *err)
 {
     struct vd_journal *first = answer->files.v[0].work.journal;
@@ -389,13 +396,15 @@ static int apply_all(struct vd_answer *answer, struct vd_err *err)
         if (answer->files.v[i - 1].work.journal && vd_work_apply(&answer->files.v[i - 1].work, err) < 0)
             return take_back(answer, err);
     for (size_t i = answer->files.n; i > 0; i--) {
-        struct vd_outcome *out = &answer->files.v[i - 1];
+        struct vd_work *work = &answer->files.v[i - 1].work;
 
-        if (!out->work.journal || vd_journal_note_file(out->work.journal, out->work.file, err) < 0)
+        if (!work->journal || mark_committed(work, err) == 0)
             continue;
-        if (vd_journal_set_state(out->work.journal, VD_JOURNAL_COMMITTED, err) < 0 &&
-            out->work.journal == first)
-            return -1;
+        if (work->journal == first)
+            return vd_while(err,
+                            "the repair is unfinished: all is written, but its undo file could not be told "
+                            "(`vdcheck --repair` finishes it, `vdcheck undo` goes back)");
+        *err = (struct vd_err)VD_ERR_INIT; /* what the first one says holds for all */
     }
     for (size_t i = 0; i < answer->files.n; i++) {
         struct vd_outcome *out = &answer->files.v[i];

@@ -103,13 +103,17 @@ int qed_read_backing_name(struct BlockDriverState *bs, struct vd_err *err)
     struct qed *qed = bs->opaque;
     const struct qed_header *h = &qed->header;
     struct vd_span name = {h->backing_filename_offset, h->backing_filename_size};
+    uint64_t end = qed->g.file_size;
 
     free(bs->backing_file);
     bs->backing_file = NULL;
     bs->backing_file_len = 0;
     bs->backing_format = h->features & QED_F_BACKING_FORMAT_NO_PROBE ? "raw" : NULL;
-    if (!(h->features & QED_F_BACKING_FILE) || !qed->g.is_usable || !name.len ||
-        name.len >= QED_MAX_BACKING_NAME || vd_span_end(name) > vd_min(qed->g.header_end, qed->g.file_size))
+    /* Without a geometry nobody knows where the header area ends; the chain goes on all the same. */
+    if (qed->g.is_usable)
+        end = vd_min(qed->g.header_end, end);
+    if (!(h->features & QED_F_BACKING_FILE) || !name.len || name.len >= QED_MAX_BACKING_NAME ||
+        vd_span_end(name) > end)
         return 0;
     bs->backing_file = calloc(1, name.len + 1);
     if (!bs->backing_file)

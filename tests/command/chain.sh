@@ -342,6 +342,19 @@ if [ "$(id -u)" -eq 0 ]; then
     same second/rbase.qed rbase.before
 fi
 
+# ---- a header without a geometry does not end the chain: its backing file's name is there
+cp rbase.before nbase.qed
+"$VDCHECK" create -f qed -b nbase.qed -F qed ntop.qed 1G
+poke ntop.qed 4 0x10001000 4
+vd -c ntop.qed
+expect 4
+says out 'ntop.qed: DAMAGED'
+says out 'nbase.qed: DAMAGED'
+poke ntop.qed 4 65536 4
+poke ntop.qed 60 1000000 4     # and one that cannot be found is said
+vd -c ntop.qed
+[ "$status" -ne 0 ] || fail "a chain that ends silently"
+
 # ---- a chain longer than any, and none that hangs
 cp rbase.after c0.qed
 for ((i = 1; i <= 20; i++)); do
