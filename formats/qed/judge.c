@@ -279,11 +279,13 @@ static int judge_shared_slot(struct judge *j, const struct qed_bad_slot *bad, st
 static int judge_straddler(struct judge *j, const struct qed_bad_slot *bad, struct vd_err *err)
 {
     uint64_t guest = qed_guest(j->g, bad->slot, 0), end = bad->entry + j->g->table_bytes;
+    enum vd_level level = level_inside(j, NULL, (enum vd_level)vd_max(level_of_growth(j, end), VD_LEVEL_ALL));
 
+    /* What a lower level appended would be the missing part of the table. */
+    note_past_end(j, bad->entry, level);
     if (vd_found(j->ck, bad->why, .host = j->g->l1_off + 8 * (uint64_t)bad->slot, .guest = guest,
                  .guest_bytes = guest_bytes(j, guest, qed_slot_bytes(j->g)), .found = bad->entry,
-                 .level = level_inside(
-                     j, NULL, (enum vd_level)vd_max(level_of_growth(j, end), VD_LEVEL_ALL))) == VD_FIX)
+                 .level = level) == VD_FIX)
         return qed_fix_extend(j->ck, end, err);
     return 0;
 }
