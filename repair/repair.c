@@ -402,7 +402,7 @@ static int apply_all(struct vd_answer *answer, struct vd_err *err)
             continue;
         if (work->journal == first)
             return vd_while(err,
-                            "the repair is unfinished: all is written, but its undo file could not be told "
+                            "the repair is unfinished: all is written, but its undo file does not say so "
                             "(`vdcheck --repair` finishes it, `vdcheck undo` goes back)");
         *err = (struct vd_err)VD_ERR_INIT; /* what the first one says holds for all */
     }
