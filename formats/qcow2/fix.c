@@ -184,13 +184,27 @@ int qcow2_fix_runs(struct vd_check *ck, struct vd_runs *clusters, uint64_t count
 
 /* ---- new clusters */
 
+/* Clusters that a copy takes at most, with the block that counts it. */
+enum { COPY_TAKES = 8 };
+
+bool qcow2_may_grow(struct vd_check *ck, uint64_t clusters)
+{
+    struct qcow2_state *s = ck->driver_data;
+    const struct qcow2 *q = ck->bs->opaque;
+    uint64_t named = s->walk.named_behind;
+
+    s->promised = vd_add_sat(s->promised, clusters);
+    return !named || s->promised <= (named - vd_min(named, q->g.file_end)) >> q->g.cluster_bits;
+}
+
 bool qcow2_can_append(struct vd_check *ck)
 {
     const struct qcow2 *q = ck->bs->opaque;
     uint64_t block = 0, end = q->g.file_end >> q->g.cluster_bits;
     struct vd_err err = VD_ERR_INIT;
 
-    if (bdrv_is_fixed_length(ck->bs) || end / q->g.block_n >= q->g.reftable_n)
+    if (!qcow2_may_grow(ck, COPY_TAKES) || bdrv_is_fixed_length(ck->bs) ||
+        end / q->g.block_n >= q->g.reftable_n)
         return false;
     return qcow2_block_of(ck->bs, end, &block, &err) == 0 && (block || end % q->g.block_n == 0);
 }

@@ -114,7 +114,7 @@ static bool can_clone_table(const struct judge *j, const struct qcow2_bad_slot *
 
     return owner && bad->why == QCOW2_L1_ENTRY_SHARED && o->is_complete && !o->list.n && !bad->tree &&
            owner->trees == 1 && !owner->bad && !owner->is_unreadable && !owner->is_foreign &&
-           j->walk->bad_slots_n <= MOST_CLONED_TABLES;
+           j->walk->bad_slots_n <= MOST_CLONED_TABLES && qcow2_may_grow(j->ck, 2);
 }
 
 static int clone_table(struct judge *j, const struct qcow2_bad_slot *bad, struct vd_err *err)

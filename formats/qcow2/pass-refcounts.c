@@ -254,17 +254,25 @@ static int judge_unneeded(struct counts *c, struct vd_err *err)
 
 /* ---- blocks that are not there */
 
+/* New blocks are appended, and count what the whole map says. At worst there is a new table, and each block
+ * anew. */
+static enum vd_level level_of_rebuild(const struct counts *c, bool all)
+{
+    uint64_t blocks = c->s->map_clusters / c->q->g.block_n,
+             most = all ? 4 + blocks + vd_mul_sat(8, blocks) / c->q->g.cluster_size : 2;
+
+    return c->ck->map_is_incomplete || !qcow2_may_grow(c->ck, most) ? VD_LEVEL_NONE : VD_LEVEL_SAFE;
+}
+
 static int judge_rules(struct counts *c, struct vd_err *err)
 {
-    enum vd_level level = c->ck->map_is_incomplete ? VD_LEVEL_NONE : VD_LEVEL_SAFE;
-
     for (const struct qcow2_rule *rule = qcow2_rules; rule->is_broken && !c->ck->has_changed; rule++) {
         const struct vd_field *field = vd_layout_find(&qcow2_header_layout, rule->field);
 
         if (!(rule->flags & QCOW2_JUDGED_LATER) || !rule->is_broken(c->q))
             continue;
         if (vd_found(c->ck, rule->finding, .host = field->offset, .found = vd_field_get(field, &c->q->header),
-                     .level = level) == VD_FIX)
+                     .level = level_of_rebuild(c, true)) == VD_FIX)
             return qcow2_fix_rebuild_all(c->ck, c->keeps_unclaimed, err);
     }
     return 0;
@@ -274,7 +282,6 @@ static int judge_rules(struct counts *c, struct vd_err *err)
 static int judge_unproven_table(struct counts *c, struct vd_err *err)
 {
     struct qcow2_reftable *t = &c->s->reftable;
-    enum vd_level level = c->ck->map_is_incomplete ? VD_LEVEL_NONE : VD_LEVEL_SAFE;
     bool is_taken = false;
 
     for (uint64_t at = t->span.off; at < vd_span_end(t->span); at += c->q->g.cluster_size)
@@ -282,8 +289,8 @@ static int judge_unproven_table(struct counts *c, struct vd_err *err)
     if (!is_taken || t->is_unreadable)
         return qcow2_claim_reftable(c->ck, t, err);
     t->is_lost = true;
-    if (vd_found(c->ck, QCOW2_REFTABLE_OVERLAP, .host = 48, .found = c->q->g.reftable_off, .level = level) ==
-        VD_FIX)
+    if (vd_found(c->ck, QCOW2_REFTABLE_OVERLAP, .host = 48, .found = c->q->g.reftable_off,
+                 .level = level_of_rebuild(c, true)) == VD_FIX)
         return qcow2_fix_rebuild_all(c->ck, c->keeps_unclaimed, err);
     return 0;
 }
@@ -309,7 +316,7 @@ static int judge_bad_block(struct counts *c, const struct qcow2_bad_block *bad, 
 {
     uint64_t off = c->q->g.reftable_off + 8 * (uint64_t)bad->index;
     bool is_masked = bad->why == QCOW2_REFTABLE_ENTRY_RESERVED;
-    enum vd_level level = is_masked || !c->ck->map_is_incomplete ? VD_LEVEL_SAFE : VD_LEVEL_NONE;
+    enum vd_level level = is_masked ? VD_LEVEL_SAFE : level_of_rebuild(c, false);
 
     VD_AT(c->ck, "reftable", bad->index);
     if (vd_found(c->ck, bad->why, .host = off, .found = bad->word,
@@ -325,7 +332,7 @@ static int judge_missing_block(struct counts *c, uint64_t index, struct vd_err *
 {
     const struct qcow2_geometry *g = &c->q->g;
     bool has_room = index < c->s->reftable.sound_n;
-    enum vd_level level = c->ck->map_is_incomplete ? VD_LEVEL_NONE : VD_LEVEL_SAFE;
+    enum vd_level level = level_of_rebuild(c, !has_room);
 
     VD_AT(c->ck, "reftable", index);
     if (vd_found(c->ck, QCOW2_REFBLOCK_MISSING, .host = has_room ? g->reftable_off + 8 * index : VD_NOWHERE,

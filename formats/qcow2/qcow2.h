@@ -520,7 +520,9 @@ struct qcow2_walk {
     uint64_t allocated, zeroes, compressed, fragmented; /* of the active disk */
     uint64_t raw_n;      /* active entries of an image with a data file that lead to it, and those */
     uint64_t raw_zeroes; /* that read as zeroes */
-    uint64_t max_guest;  /* end of the highest mapped guest cluster of the active disk */
+    uint64_t
+        named_behind;   /* the lowest host offset behind the end of the file that an entry names; 0: none */
+    uint64_t max_guest; /* end of the highest mapped guest cluster of the active disk */
     bool has_snapshots;
     bool l1_is_hole;
     bool stops_early; /* the caller only wants to know whether anything is wrong */
@@ -636,6 +638,7 @@ struct qcow2_state {
     struct qcow2_bitmaps bitmaps;
     struct qcow2_walk walk;
     struct qcow2_reftable reftable;
+    uint64_t promised;        /* clusters that repairs may append (qcow2_may_grow) */
     uint64_t map_clusters;    /* clusters of the file when the walk began */
     struct vd_runs leaked;    /* clusters with a stored count and no claim */
     struct vd_runs uncounted; /* clusters without a claim whose stored counts are lost */
@@ -722,6 +725,10 @@ int qcow2_fix_runs(struct vd_check *ck, struct vd_runs *clusters, uint64_t count
 int qcow2_append(struct vd_check *ck, uint64_t n, uint64_t *off, struct vd_err *err);
 /* Can that be done? */
 bool qcow2_can_append(struct vd_check *ck);
+/* Can a repair append that many clusters more, with all that was asked for before, without coming to a place
+ * that an entry already names? What is appended there would be read as that entry's. To be asked after the
+ * walk. */
+bool qcow2_may_grow(struct vd_check *ck, uint64_t clusters);
 /* Copies the data cluster of an entry to the end of the file and points the entry, which `weight` paths lead
  * to, there. */
 int qcow2_fix_clone_cluster(struct vd_check *ck, uint64_t entry_off, uint64_t word, uint64_t weight,

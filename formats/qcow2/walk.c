@@ -58,6 +58,14 @@ static int note_bad_slot(struct qcow2_walk *walk, const struct reference *ref, u
                : 0;
 }
 
+/* What is appended there would be read as that entry's. */
+static void note_behind(struct walker *w, uint64_t host)
+{
+    host = vd_max(host, w->g->file_end);
+    if (!w->walk->named_behind || host < w->walk->named_behind)
+        w->walk->named_behind = host;
+}
+
 /* ---- L1 */
 
 struct l1_scan {
@@ -79,6 +87,8 @@ static int take_l1_word(struct l1_scan *scan, uint32_t slot, uint64_t word, stru
         w->walk->used_slots++;
     if (faults & QCOW2_F_MISALIGNED)
         return note_bad_slot(w->walk, &ref, word, QCOW2_L1_ENTRY_MISALIGNED, err);
+    if (faults & QCOW2_F_OUT_OF_FILE)
+        note_behind(w, ref.off);
     if (faults & QCOW2_F_OUT_OF_FILE)
         return note_bad_slot(w->walk, &ref, word, QCOW2_L1_ENTRY_OUT_OF_FILE, err);
     if ((faults & QCOW2_F_RESERVED) && note_bad_slot(w->walk, &ref, word, QCOW2_L1_ENTRY_RESERVED, err) < 0)
@@ -307,6 +317,8 @@ static int take_odd_word(struct walker *w, struct qcow2_table *t, uint64_t i, ui
 
     *claims = 0;
     t->faults |= e.faults;
+    if ((e.faults & (QCOW2_F_OUT_OF_FILE | QCOW2_F_PACKED_OUT_OF_FILE)) && !w->g->has_data_file)
+        note_behind(w, e.host);
     if (qcow2_is_bad(e.faults)) {
         t->bad++;
         w->walk->bad++;
