@@ -87,10 +87,10 @@ static int take_l1_word(struct l1_scan *scan, uint32_t slot, uint64_t word, stru
         w->walk->used_slots++;
     if (faults & QCOW2_F_MISALIGNED)
         return note_bad_slot(w->walk, &ref, word, QCOW2_L1_ENTRY_MISALIGNED, err);
-    if (faults & QCOW2_F_OUT_OF_FILE)
+    if (faults & QCOW2_F_OUT_OF_FILE) {
         note_behind(w, ref.off);
-    if (faults & QCOW2_F_OUT_OF_FILE)
         return note_bad_slot(w->walk, &ref, word, QCOW2_L1_ENTRY_OUT_OF_FILE, err);
+    }
     if ((faults & QCOW2_F_RESERVED) && note_bad_slot(w->walk, &ref, word, QCOW2_L1_ENTRY_RESERVED, err) < 0)
         return -1;
     if ((faults & QCOW2_F_PARTIAL_TAIL) &&
